@@ -1,0 +1,63 @@
+# What a person does here, and what the CI does: the same targets. `make` lists them.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-for
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check pipeline fix docs bench lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## the environment in .venv, every package pinned by hash; a second run changes nothing
+
+demo: setup ## a recorded network through all three daemons into Postgres; nothing else needs to run (ARGS=--until-drained)
+	@$(BIN)/sluice demo $(ARGS)
+
+test: setup ## every test, with a Redis and a Postgres of their own
+	@$(BIN)/pytest $(ARGS)
+
+check: setup ## lint, format, types, imports, unit tests: run it before every commit
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest tests/unit
+
+pipeline: setup ## the three daemons as processes, killed on the way
+	@$(BIN)/pytest tests/pipeline $(ARGS)
+
+fix: setup ## format, and mend what the linter can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: setup ## write docs/settings.md and docs/metrics.md from the code
+	@$(BIN)/python -m sluice.docs
+
+bench: setup ## events a second through each stage
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: ## resolve requirements.lock again from pyproject.toml (needs uv)
+	@printf 'hatchling\neditables\n' | uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+# An environment knows the folder it was made in. One that came along with a copied checkout, or whose Python
+# is gone, is made anew.
+ifneq ($(shell $(BIN)/python -c pass 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Sluice needs Python 3.11 or newer. Name one that is installed: make setup PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo 'This Python cannot make environments. Install its venv module (Debian: apt install python3-venv)' >&2; exit 1; }
+	@[ "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" ] || $(PYTHON) -m venv --clear $(VENV)
+	@echo 'installing into $(VENV), about a minute the first time'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "$(CURDIR)" > $(STAMP)

@@ -1,0 +1,1 @@
+"""A DID becomes the records of its repo, on a stream."""

@@ -1,0 +1,108 @@
+"""What the backfiller tells Prometheus. The first twelve names are a contract with dashboards that exist."""
+
+from collections.abc import Mapping
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from backfiller.outcomes import DEFERRED, DONE, FAILURES, FINISHED, PARSING, VERIFYING
+from common.stream_gauges import StreamSample
+
+PROCESSED = Counter("backfiller_repos_processed", "Repos whose records are all on the output.")
+FAILED = Counter("backfiller_repos_failed", "Tries that failed.")
+DEAD_LETTERED = Counter("backfiller_repos_dead_lettered", "Entries moved to the dead letters.")
+EXTRACTED = Counter("backfiller_records_extracted", "Records of processed repos that went to the output.")
+FILTERED = Counter("backfiller_records_filtered", "Records of processed repos whose collection is not ours.")
+RETRIES = Counter("backfiller_retries_attempted", "Failed tries after which another one was arranged.")
+WAITING = Gauge("backfiller_repos_waiting", "Jobs in the input that nobody has been given yet.")
+RUNNING = Gauge("backfiller_repos_running", "Jobs in hand now.")
+OUTPUT_LENGTH = Gauge("backfiller_output_stream_length", "Entries in the output: records not yet indexed.")
+FETCH_ERRORS = Counter("backfiller_car_fetch_errors", "Failed tries: identity not found, or repo not downloaded.")
+PARSE_ERRORS = Counter("backfiller_car_parse_errors", "Failed tries: the repo is damaged or incomplete.")
+VERIFICATION_ERRORS = Counter(
+    "backfiller_verification_errors", "Failed tries: the repo is not the one that was signed."
+)
+
+UNREADABLE = Counter("backfiller_records_unreadable", "Records of processed repos that are no JSON, sent as absent.")
+OUTCOMES = Counter("backfiller_repo_outcomes", "Jobs finished, by how.", ["outcome"])
+FAILURES_BY_REASON = Counter("backfiller_failures_by_reason", "Tries that failed, by reason.", ["reason"])
+DEFERRALS = Counter("backfiller_deferrals", "Jobs parked without using up a try, by reason.", ["reason"])
+PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
+CAPACITY = Gauge("backfiller_repo_capacity", "Jobs that can be in hand at once.")
+LAST_SUCCESS = Gauge("backfiller_last_success_timestamp_seconds", "Unix time of the last repo processed; 0 before it.")
+CAR_BYTES = Histogram(
+    "backfiller_car_bytes", "Size of the repos downloaded.", buckets=[4.0**power for power in range(5, 15)]
+)
+REPO_SECONDS = Histogram(
+    "backfiller_repo_duration_seconds",
+    "Time from the start of a try to its end.",
+    ["end"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+)
+PRESSURE = Gauge("backfiller_backpressure_active", "1 while the output is full and jobs wait for it.")
+PRESSURE_SECONDS = Counter("backfiller_backpressure_seconds", "Seconds that the output was full.")
+PRESSURE_TIMES = Counter("backfiller_backpressure_activations", "Times that the output became full.")
+BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos downloaded and not yet all on the output.")
+HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
+LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
+
+ENDS = ("done", "absent", "parked", "buried", "stopped")
+LOST = "lost_entry"
+
+for _outcome in (*FINISHED, LOST):
+    OUTCOMES.labels(_outcome)
+for _reason in (*FAILURES, "other"):
+    FAILURES_BY_REASON.labels(_reason)
+for _reason in DEFERRED:
+    DEFERRALS.labels(_reason)
+for _end in ENDS:
+    REPO_SECONDS.labels(_end)
+for _result in ("memory", "shared", "network", "failed"):
+    LOOKUPS.labels(_result)
+
+
+def failed(reason: str) -> None:
+    """A try that failed, under the total and under its kind."""
+    FAILED.inc()
+    FAILURES_BY_REASON.labels(reason if reason in FAILURES else "other").inc()
+    if reason in PARSING:
+        PARSE_ERRORS.inc()
+    elif reason in VERIFYING:
+        VERIFICATION_ERRORS.inc()
+    else:
+        FETCH_ERRORS.inc()
+
+
+def finished(outcome: str) -> None:
+    OUTCOMES.labels(outcome).inc()
+    if outcome == DONE:
+        PROCESSED.inc()
+        LAST_SUCCESS.set_to_current_time()
+
+
+def parked(reason: str, *, deferred: bool) -> None:
+    """`deferred`: through no fault of the repo, so that no try was used up."""
+    if deferred:
+        DEFERRALS.labels(reason).inc()
+        return
+    failed(reason)
+    RETRIES.inc()
+
+
+def unpacked(records: int, filtered: int, unreadable: int) -> None:
+    """The account of one repo: the leaves of its tree are these two together; the unreadable are among the records."""
+    EXTRACTED.inc(records - unreadable)
+    FILTERED.inc(filtered)
+    UNREADABLE.inc(unreadable)
+
+
+def pressure(stream: str, active: bool, seconds: float) -> None:
+    """What a Room tells: that a wait began (0 seconds), that it has gone on for some, and that it is over."""
+    if active and not seconds:
+        PRESSURE_TIMES.inc()
+    PRESSURE.set(active)
+    PRESSURE_SECONDS.inc(seconds)
+
+
+def sampled(backfill_stream: str, firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:
+    WAITING.set(samples[backfill_stream].lag)
+    OUTPUT_LENGTH.set(samples[firehose_stream].length)

@@ -1,0 +1,74 @@
+"""What becomes of a job: finished, parked until its next try, or buried. Decided here, done in worker.py."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from backfiller.download import ABSENT, REST_SECONDS
+from common.errors import BadInput, GiveUp, TryLater
+from common.events import RepoJob
+from common.outbound import BAD_REASONS, LATER_REASONS
+from common.retry import jittered
+
+DONE = "done"
+FINISHED = (DONE, *ABSENT.values(), "did_not_found", "did_tombstoned", "did_unsupported")
+# nobody's fault, so they use up no try
+DEFERRED = ("rate_limited", "host_busy", "host_at_rest", "memory_full")
+FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", *LATER_REASONS, *BAD_REASONS)
+PARSING = ("truncated_car", "incomplete_repo", "bad_car", "bad_block_hash", "bad_commit", "bad_mst")
+VERIFYING = ("wrong_did", "bad_signature", "future_rev")
+FAILURES = tuple(reason for reason in (*FETCHING, *PARSING, *VERIFYING) if reason not in DEFERRED)
+MAX_RETRIES_EXCEEDED, TOO_LARGE, BAD_ENTRY = "max_retries_exceeded", "too_large", "bad_entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Nothing more to do. `outcome` is one of FINISHED."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """To be tried again after `seconds`. `reason` is one of DEFERRED, or of FAILURES if a try was used up."""
+
+    job: RepoJob
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """`reason` goes with it to the dead letters; `error` is the last of FAILURES, `detail` is for a person."""
+
+    job: RepoJob
+    reason: str
+    error: str
+    detail: str
+
+
+Outcome = Finished | Parked | Buried
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """`most` failed tries; the wait before the next one is random up to a ceiling that doubles each time."""
+
+    most: int
+    first_seconds: float
+    most_seconds: float
+
+
+def after(error: TryLater | BadInput | GiveUp, job: RepoJob, retries: Retries) -> Outcome:
+    """What an attempt that ended with this error leads to."""
+    if isinstance(error, GiveUp) and error.reason in FINISHED:
+        return Finished(error.reason)
+    asked = error.seconds if isinstance(error, TryLater) else None
+    if error.reason in DEFERRED:
+        return Parked(job, error.reason, REST_SECONDS if asked is None else asked)
+    job = msgspec.structs.replace(job, attempts=job.attempts + 1)
+    if error.reason == TOO_LARGE or job.attempts >= retries.most:
+        reason = TOO_LARGE if error.reason == TOO_LARGE else MAX_RETRIES_EXCEEDED
+        return Buried(job, reason, error.reason, str(error)[:500])
+    wait = jittered(job.attempts, retries.first_seconds, retries.most_seconds)
+    return Parked(job, error.reason, max(wait, asked or 0.0))

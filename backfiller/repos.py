@@ -1,0 +1,77 @@
+"""A DID -> its verified snapshot: identity, download, unpack."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import ParamSpec, TypeVar
+
+from backfiller.download import Downloads
+from backfiller.metrics import CAR_BYTES
+from backfiller.unpack import Snapshot, unpack
+from common.collection_filter import CollectionFilter
+from common.errors import BadInput, GiveUp
+from common.identity import DidDocument, Identities
+from common.outbound import OnBytes
+from common.syntax import tid_at
+
+FUTURE_SECONDS = 300.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs what would hold up the event loop, a repo of 50 MB takes a second, beside it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(*args, **kwargs))
+
+
+class Repos:
+    def __init__(
+        self,
+        identities: Identities,
+        downloads: Downloads,
+        threads: Threads,
+        collections: CollectionFilter,
+        *,
+        verify_signatures: bool = True,
+    ) -> None:
+        self._identities = identities
+        self._downloads = downloads
+        self._threads = threads
+        self._collections = collections
+        self._verify_signatures = verify_signatures
+
+    async def snapshot(self, did: str, on_bytes: OnBytes, *, refresh: bool = False) -> Snapshot:
+        """The repo as its PDS has it now. `refresh`: the identity that we remember was of no use the last time.
+
+        A repo that is wrong, or absent, may only be so where the account has left, or by the key it had: the identity
+        is looked up again before either is believed.
+        Raises TryLater, BadInput, GiveUp for the reasons of backfiller.outcomes.
+        """
+        document = await self._identities.resolve(did, refresh=refresh)
+        try:
+            return await self._from(document, on_bytes)
+        except (BadInput, GiveUp):
+            fresh = await self._identities.resolve(did, refresh=True)
+            if (fresh.pds, fresh.signing_key) == (document.pds, document.signing_key):
+                raise
+        return await self._from(fresh, on_bytes)
+
+    async def _from(self, document: DidDocument, on_bytes: OnBytes) -> Snapshot:
+        did, key = document.did, document.signing_key
+        if document.pds is None:
+            raise BadInput("no_pds", did)
+        if key is None and self._verify_signatures:
+            raise BadInput("no_key", did)
+        car = await self._downloads.car(document.pds, did, on_bytes)
+        CAR_BYTES.observe(len(car))
+        snapshot = await self._threads(unpack, car, did, key if self._verify_signatures else None, self._collections)
+        if snapshot.rev > tid_at(int((time.time() + FUTURE_SECONDS) * 1e6)):
+            raise BadInput("future_rev", f"{did} {snapshot.rev}")  # it would outlive every true one
+        return snapshot

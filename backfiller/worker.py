@@ -1,0 +1,159 @@
+"""repo_backfill entry -> snapshot -> its events on the output -> ack. Many at once, each in a slot of its own."""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from backfiller import metrics
+from backfiller.memory import Memory
+from backfiller.outcomes import BAD_ENTRY, DEFERRED, DONE, Buried, Finished, Outcome, Parked, Retries, after
+from backfiller.parking import Parking
+from backfiller.repos import Repos, Threads
+from backfiller.unpack import Snapshot
+from common.backpressure import Room
+from common.errors import BadInput, GiveUp, TryLater
+from common.events import RepoJob, StreamEvent, decode_job, encode_event
+from common.streams import Delivery, StreamConsumer, StreamWriter
+from common.syntax import is_did, utc_text
+
+MAX_BATCH_BYTES = 4 << 20
+
+log = logging.getLogger(__name__)
+
+
+class Backfiller:
+    """A slow repo keeps its own slot and nobody else's; entries are read as slots become free."""
+
+    def __init__(
+        self,
+        consumer: StreamConsumer,
+        *,
+        parking: Parking,
+        repos: Repos,
+        threads: Threads,
+        room: Room,
+        output: StreamWriter,
+        memory: Memory,
+        retries: Retries,
+        concurrency: int,
+        batch_size: int,
+    ) -> None:
+        self._consumer = consumer
+        self._parking = parking
+        self._repos = repos
+        self._threads = threads
+        self._room = room
+        self._output = output
+        self._memory = memory
+        self._retries = retries
+        self._slots = asyncio.Semaphore(concurrency)
+        self._batch_size = batch_size
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Service. Told to stop, it starts no more repos and finishes those in hand."""
+        async with asyncio.TaskGroup() as jobs:
+            async for deliveries in self._consumer.batches(stop):
+                for delivery in deliveries:
+                    await self._slots.acquire()
+                    if not await self._room.wait(stop) or stop.is_set():
+                        break
+                    jobs.create_task(self._work(delivery, stop)).add_done_callback(lambda _: self._slots.release())
+
+    async def _work(self, delivery: Delivery, stop: asyncio.Event) -> None:
+        if not delivery.fields:
+            log.error("an entry was deleted before it was finished", extra={"entry": delivery.id.decode()})
+            metrics.OUTCOMES.labels(metrics.LOST).inc()
+            await self._consumer.ack([delivery], stop)
+            return
+        try:
+            job = job_of(delivery)
+        except BadInput as error:
+            await self._bury_bad_entry(delivery, error, stop)
+            return
+        with metrics.RUNNING.track_inprogress():
+            started = time.monotonic()
+            outcome = await self._attempt(job, stop)
+            end = await self._settle(delivery, outcome, stop)
+            metrics.REPO_SECONDS.labels(end).observe(time.monotonic() - started)
+
+    async def _attempt(self, job: RepoJob, stop: asyncio.Event) -> Outcome | None:
+        """None if told to stop before everything was on the output."""
+        try:
+            with self._memory.share() as take:
+                snapshot = await self._repos.snapshot(job.did, take, refresh=job.attempts > 0)
+                if not await self._emit(snapshot, stop):
+                    return None
+        except (TryLater, BadInput, GiveUp) as error:
+            return after(error, job, self._retries)
+        metrics.unpacked(snapshot.records, snapshot.filtered, snapshot.unreadable)
+        return Finished(DONE)
+
+    async def _emit(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
+        """The closing event goes last: who has seen it has seen the others."""
+        events = snapshot.events(utc_text(datetime.now(UTC)))
+        while payloads := await self._threads(encoded, events, self._batch_size, MAX_BATCH_BYTES):
+            if not await self._output.append(payloads, stop):
+                return False
+        return True
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome | None, stop: asyncio.Event) -> str:
+        """How it ended, in the words of metrics.ENDS."""
+        match outcome:
+            case None:
+                self._consumer.release([delivery])
+                return "stopped"
+            case Finished(name):
+                await self._consumer.ack([delivery], stop)
+                metrics.finished(name)
+                return "done" if name == DONE else "absent"
+            case Parked(job, reason, seconds):
+                await self._parking.park(delivery, encode_event(job), seconds, stop)
+                metrics.parked(reason, deferred=reason in DEFERRED)
+                return "parked"
+            case Buried():
+                await self._bury(delivery, outcome, stop)
+                return "buried"
+
+    async def _bury(self, delivery: Delivery, buried: Buried, stop: asyncio.Event) -> None:
+        log.warning("gave up a repo", extra={"did": buried.job.did, "reason": buried.reason, "error": buried.detail})
+        fields: dict[str, str | bytes] = {
+            "repo": encode_event(buried.job),
+            "reason": buried.reason,
+            "attempts": str(buried.job.attempts),
+            "error": buried.error,
+            "detail": buried.detail,
+        }
+        await self._parking.bury(delivery, fields, stop)
+        metrics.failed(buried.error)
+        metrics.DEAD_LETTERED.inc()
+
+    async def _bury_bad_entry(self, delivery: Delivery, error: BadInput, stop: asyncio.Event) -> None:
+        log.warning("an entry that is no job", extra={"entry": delivery.id.decode(), "error": str(error)[:200]})
+        fields: dict[str, str | bytes] = {name.decode(errors="replace"): text for name, text in delivery.fields.items()}
+        fields |= {"reason": BAD_ENTRY, "attempts": "0", "detail": str(error)[:500]}
+        fields.setdefault("repo", b"")
+        await self._parking.bury(delivery, fields, stop)
+        metrics.DEAD_LETTERED.inc()
+
+
+def job_of(delivery: Delivery) -> RepoJob:
+    """Raises BadInput("bad_entry")."""
+    job = decode_job(delivery.payload or b"")
+    if not is_did(job.did):
+        raise BadInput(BAD_ENTRY, f"{job.did[:80]} is no DID")
+    return job
+
+
+def encoded(events: Iterator[StreamEvent], most: int, most_bytes: int) -> list[bytes]:
+    """The next payloads for the output: up to `most`, or as many as go just beyond `most_bytes`; none at the end."""
+    payloads, size = [], 0
+    for event in itertools.islice(events, most):
+        payload = encode_event(event)
+        payloads.append(payload)
+        size += len(payload)
+        if size >= most_bytes:
+            break
+    return payloads

@@ -1,0 +1,135 @@
+"""Frames -> stream entries on one core: what each step costs, and what the whole does over a loopback websocket.
+
+python -m bench.ingest RECORDING   (a folder or a .tar.zst; a load pack, for the small ones are over too soon)
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+
+from common.backpressure import Room
+from common.collection_filter import CollectionFilter
+from common.events import EVENT_FIELD, encode_event
+from common.redis_connection import open_redis
+from common.streams import FIREHOSE_LIVE, StreamWriter
+from ingester.accounts import FIREHOSE, Account
+from ingester.batching import BatchLimits
+from ingester.frames import events_of, events_of_commit, read_commit
+from ingester.framing import read_message
+from ingester.intake import Intake
+from ingester.metrics import HostMeter
+from ingester.subscription import Subscription
+from sluice.recording import Recording
+from sluice.stack import embedded_redis
+
+BATCH, SAMPLE, ROUNDS = 500, 10_000, 3
+CURSOR = "firehose_live:cursor:bench"
+IS_WANTED = CollectionFilter(("app.bsky.*", "chat.bsky.*"))
+
+
+async def main(path: Path) -> None:
+    with Recording.open(path) as recording:
+        measure_steps([recording.frames[index] for index in range(min(SAMPLE, len(recording.frames)))])
+        async with embedded_redis() as url, open_redis(url) as redis:
+            await measure_redis(recording, redis)
+            await redis.flushdb()
+            await measure_websocket(path, recording, redis)
+
+
+def measure_steps(frames: list[bytes]) -> None:
+    messages = [read_message(frame) for frame in frames]
+    commits = [read_commit(message) for message in messages if message.kind == "#commit"]
+    events = [event for commit in commits for event in events_of_commit(commit, IS_WANTED).events]
+    report("decode", seconds(read_message, frames), len(frames))
+    report("car + hash", seconds(read_commit, [m for m in messages if m.kind == "#commit"]), len(frames))
+    report("events + json", seconds(partial(events_of_commit, is_wanted=IS_WANTED), commits), len(frames))
+    report("encode", seconds(encode_event, events), len(frames))
+    report("all of these", seconds(partial(events_of, is_wanted=IS_WANTED), frames), len(frames))
+
+
+def seconds(step: Callable[[Any], Any], items: Iterable[Any]) -> float:
+    """CPU seconds of the best of a few rounds."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        for item in items:
+            step(item)
+        best = min(best, time.process_time() - start)
+    return best
+
+
+async def measure_redis(recording: Recording, redis: Redis) -> None:
+    frames = [recording.frames[index] for index in range(min(SAMPLE, len(recording.frames)))]
+    payloads = [encode_event(event) for frame in frames for event in events_of(frame, IS_WANTED).events]
+    writer, stop = writer_of(redis), asyncio.Event()
+    start, expected = time.process_time(), ""
+    for number in range(0, len(payloads), BATCH):
+        batch, new = payloads[number : number + BATCH], str(number + 1)
+        await writer.append_with_cursor(batch, CURSOR, expected, new, stop)
+        expected = new
+    report("redis", time.process_time() - start, len(frames))
+
+
+async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> None:
+    """Our core does what the daemon does; the host and Redis are processes of their own."""
+    async with host_process(path) as host, ClientSession() as http:
+        account, meter = Account(FIREHOSE), HostMeter(FIREHOSE.name, "bench")
+        url = f"{host}/xrpc/com.atproto.sync.subscribeRepos"
+        read_frame = partial(events_of, is_wanted=IS_WANTED)
+        subscription = Subscription(http, url, read_frame, idle_seconds=60, account=account, meter=meter)
+        limits = BatchLimits(BATCH, 8 << 20, 1.0)
+        intake = Intake(
+            redis, subscription, writer_of(redis), cursor_key=CURSOR, limits=limits, account=account, meter=meter
+        )
+        stop = asyncio.Event()
+        wall, cpu = time.perf_counter(), time.process_time()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(intake.run(stop))
+            await until_at(recording.last_seq, redis)
+            stop.set()
+        wall, frames = time.perf_counter() - wall, len(recording.frames)
+        report("whole, websocket", time.process_time() - cpu, frames)
+        entries = await redis.xlen(FIREHOSE_LIVE)
+        print(f"{frames} frames, {entries} entries in {wall:.2f} s: {frames / wall:,.0f} frames/s")
+
+
+async def until_at(seq: int, redis: Redis) -> None:
+    while int(await redis.get(CURSOR) or 0) < seq:  # noqa: ASYNC110 - Redis cannot tell
+        await asyncio.sleep(0.05)
+
+
+def writer_of(redis: Redis) -> StreamWriter:
+    return StreamWriter(redis, FIREHOSE_LIVE, EVENT_FIELD, Room(redis, FIREHOSE_LIVE, 100_000_000))
+
+
+@asynccontextmanager
+async def host_process(path: Path) -> AsyncIterator[str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sluice.network", str(path), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        line = (await process.stdout.readline()).decode() if process.stdout else ""
+        yield line.split()[-1].replace("http://", "ws://")
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def report(step: str, cpu_seconds: float, frames: int) -> None:
+    print(f"{step:18}{cpu_seconds / frames * 1e6:8.1f} us/frame{frames / cpu_seconds:12,.0f} frames/s of one core")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recording", type=Path)
+    given = parser.parse_args().recording
+    asyncio.run(main(given.parent if given.name == "frames.bin" else given))

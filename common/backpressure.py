@@ -1,0 +1,100 @@
+"""When a stream is full, and when there is room again."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+
+from common.daemon import stopped_within
+from common.redis_connection import outlast
+
+POLL_SECONDS = 0.1
+MEMORY_POLL_SECONDS = 1.0
+
+
+class Room:
+    """Whether a stream may be written to.
+
+    Full at `high_water_mark` entries or when Redis uses `memory_share` of its maxmemory; open again only at
+    80 % of the mark and 10 points below the share, so that the two sides do not flap. The length is the
+    work not yet done (acked entries are deleted), so a full stream drains as its consumers work.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        stream: str,
+        high_water_mark: int,
+        *,
+        memory_share: float = 0.8,
+        on_pressure: Callable[[str, bool, float], None] = lambda stream, active, seconds: None,
+    ) -> None:
+        self.stream = stream
+        self.high_water_mark = high_water_mark
+        self._redis = redis
+        self._memory_share = memory_share
+        self._on_pressure = on_pressure
+        self._length: int | None = None
+        self._used_share = 0.0
+        self._memory_known_until = 0.0
+        self._watched = False
+
+    def observe(self, length: int) -> None:
+        """The length that an append came back with, which saves asking."""
+        self._length = length
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """True once there is room; False if the daemon was told to stop first. Outages of Redis are waited out.
+
+        Many may wait: one of them watches the stream, and is who tells `on_pressure`.
+        """
+        if self._length is None and not await self._measure(stop):
+            return False
+        if not await self._measure_memory(stop):
+            return False
+        while self._watched or self._is_full():
+            if not self._watched:
+                return await self._wait_until_open(stop)
+            if await stopped_within(stop, POLL_SECONDS):
+                return False
+        return True
+
+    async def _wait_until_open(self, stop: asyncio.Event) -> bool:
+        since = time.monotonic()
+        self._watched = True
+        self._on_pressure(self.stream, True, 0.0)
+        try:
+            while not self._is_open():
+                if await stopped_within(stop, POLL_SECONDS):
+                    return False
+                now = time.monotonic()
+                self._on_pressure(self.stream, True, now - since)
+                since = now
+                if not await self._measure(stop) or not await self._measure_memory(stop):
+                    return False
+            return True
+        finally:
+            self._watched = False
+            self._on_pressure(self.stream, False, time.monotonic() - since)
+
+    def _is_full(self) -> bool:
+        return (self._length or 0) >= self.high_water_mark or self._used_share >= self._memory_share
+
+    def _is_open(self) -> bool:
+        return (self._length or 0) <= self.high_water_mark * 0.8 and self._used_share < self._memory_share - 0.1
+
+    async def _measure(self, stop: asyncio.Event) -> bool:
+        self._length = await outlast(stop, lambda: self._redis.xlen(self.stream))
+        return self._length is not None
+
+    async def _measure_memory(self, stop: asyncio.Event) -> bool:
+        if time.monotonic() < self._memory_known_until:
+            return True
+        info = await outlast(stop, lambda: self._redis.info("memory"))
+        if info is None:
+            return False
+        limit = info.get("maxmemory", 0)
+        self._used_share = info["used_memory"] / limit if limit else 0.0
+        self._memory_known_until = time.monotonic() + MEMORY_POLL_SECONDS
+        return True

@@ -1,0 +1,265 @@
+"""The only HTTP client for untrusted hosts: a guard on every address, a budget for everything, redirects by hand.
+
+Only GET; no cookies, no proxies from the environment, no compressed bodies. The address is checked at the moment of
+connecting, so neither an IP literal nor a name that changes between two look-ups gets past.
+"""
+
+import asyncio
+import io
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import orjson
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientPayloadError,
+    ClientResponse,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    InvalidURL,
+    TCPConnector,
+    ThreadedResolver,
+)
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from common.errors import BadInput, GiveUp, TryLater
+from common.public_addresses import allow_list, checked_url, is_public, origin_of, redirected
+
+LATER_REASONS = ("unreachable", "timeout", "too_slow", "truncated_body", "rate_limited", "server_error")
+BAD_REASONS = (
+    *("forbidden_url", "forbidden_address", "too_many_redirects", "encoded_body", "too_large", "bad_response"),
+    *("bad_json", "bad_text"),
+)
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+MAX_REDIRECTS = 3
+MAX_ERROR_BYTES = 64 << 10
+USER_AGENT = "sluice (AT Protocol indexer)"
+OnBytes = Callable[[int], None]
+_ERROR_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one request may cost. A body slower than the minimum over a window is cut before its time is up."""
+
+    connect_seconds: float = 5.0
+    headers_seconds: float = 15.0
+    total_seconds: float = 900.0
+    window_seconds: float = 30.0
+    min_bytes_per_second: int = 20_000
+
+    @property
+    def window_bytes(self) -> int:
+        return int(self.window_seconds * self.min_bytes_per_second)
+
+
+LARGE = Budget()
+SMALL = Budget(headers_seconds=10.0, total_seconds=15.0)
+
+
+class Refused(GiveUp):
+    """A status that is about this request (4xx). `error` is the name in an XRPC error body, "" without one."""
+
+    def __init__(self, status: int, error: str, message: str) -> None:
+        super().__init__("refused", f"HTTP {status} {error} {message}".rstrip())
+        self.status = status
+        self.error = error
+
+
+class ForbiddenAddress(OSError):
+    """Where a name or a literal leads is not on the public internet."""
+
+
+class Outbound:
+    """An async context manager. All methods raise:
+
+    TryLater (LATER_REASONS; with the seconds that the host asked for, at most an hour),
+    BadInput (BAD_REASONS) for a host that must not be asked or an answer that must not be read, Refused.
+    """
+
+    def __init__(
+        self, *, allow: Iterable[str] = (), user_agent: str = USER_AGENT, resolver: AbstractResolver | None = None
+    ) -> None:
+        """`allow`: origins as `host:port` that the operator vouches for. Raises CannotStart."""
+        self._allowed = allow_list(tuple(allow))
+        self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._resolver = resolver
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        guarded = TCPConnector(
+            limit=0, resolver=_PublicResolver(self._resolver or ThreadedResolver()), socket_factory=_public_socket
+        )
+        self._guarded = await self._stack.enter_async_context(self._session(guarded))
+        self._trusted = await self._stack.enter_async_context(self._session(TCPConnector(limit=0)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _session(self, connector: TCPConnector) -> ClientSession:
+        return ClientSession(
+            connector=connector,
+            cookie_jar=DummyCookieJar(),
+            headers=self._headers,
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def get_json(self, url: str, max_bytes: int, budget: Budget = SMALL) -> Any:
+        try:
+            return orjson.loads(await self.download(url, max_bytes, budget))
+        except orjson.JSONDecodeError as error:
+            raise BadInput("bad_json", str(error)) from error
+
+    async def get_text(self, url: str, max_bytes: int, budget: Budget = SMALL) -> str:
+        try:
+            return (await self.download(url, max_bytes, budget)).decode()
+        except UnicodeDecodeError as error:
+            raise BadInput("bad_text", str(error)) from error
+
+    async def download(
+        self, url: str, max_bytes: int, budget: Budget = LARGE, *, on_bytes: OnBytes = lambda size: None
+    ) -> bytes:
+        """The body. `on_bytes` hears the size of each part as it comes, and may raise to stop it."""
+        try:
+            async with asyncio.timeout(budget.total_seconds):
+                return await self._follow(checked_url(url, self._allowed), max_bytes, budget, on_bytes)
+        except TimeoutError as error:
+            raise TryLater("timeout", str(error)) from error
+        except (ClientError, HttpProcessingError, OSError) as error:
+            raise _translated(error) from error
+
+    async def _follow(self, url: URL, max_bytes: int, budget: Budget, on_bytes: OnBytes) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._answer(url, budget) as response:
+                location = response.headers.get("Location")
+                if response.status not in (301, 302, 303, 307, 308) or location is None:
+                    await _raise_for_status(response, budget)
+                    return await _body(response, max_bytes, budget, on_bytes)
+            url = redirected(url, location, self._allowed)
+        raise BadInput("too_many_redirects", str(url.origin()))
+
+    @asynccontextmanager
+    async def _answer(self, url: URL, budget: Budget) -> AsyncIterator[ClientResponse]:
+        session = self._trusted if origin_of(url) in self._allowed else self._guarded
+        limits = ClientTimeout(total=None, connect=budget.connect_seconds, sock_read=budget.window_seconds)
+        async with asyncio.timeout(budget.headers_seconds):
+            response = await session.get(url, allow_redirects=False, timeout=limits)
+        async with response:
+            yield response
+
+
+async def _body(
+    response: ClientResponse, max_bytes: int, budget: Budget, on_bytes: OnBytes = lambda size: None
+) -> bytes:
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise BadInput("encoded_body", response.headers["Content-Encoding"][:40])
+    if (response.content_length or 0) > max_bytes:
+        raise BadInput("too_large", f"{response.content_length} bytes announced")
+    body = io.BytesIO()
+    window_end, wanted = time.monotonic() + budget.window_seconds, budget.window_bytes
+    async for chunk in response.content.iter_any():
+        on_bytes(len(chunk))
+        body.write(chunk)
+        if body.tell() > max_bytes:
+            raise BadInput("too_large", f"more than {max_bytes} bytes")
+        if time.monotonic() < window_end:
+            continue
+        if body.tell() < wanted:
+            raise TryLater("too_slow", f"{body.tell()} bytes")
+        window_end, wanted = time.monotonic() + budget.window_seconds, body.tell() + budget.window_bytes
+    return body.getvalue()
+
+
+async def _raise_for_status(response: ClientResponse, budget: Budget) -> None:
+    status = response.status
+    if status < 300:
+        return
+    if status == 429:
+        raise TryLater("rate_limited", f"HTTP {status}", retry_after(response.headers, time.time()))
+    if status >= 500 or status in (408, 425):
+        raise TryLater("server_error", f"HTTP {status}", retry_after(response.headers, time.time()))
+    try:
+        body = await _body(response, MAX_ERROR_BYTES, budget)
+    except BadInput:
+        body = b""
+    raise Refused(status, *xrpc_error(body))
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """The wait that a host asks for (RFC 9110 10.2.3, or RateLimit-Reset), between 0 seconds and an hour."""
+    text = headers.get("Retry-After") or headers.get("RateLimit-Reset") or ""
+    if text.isascii() and text.isdecimal():
+        seconds = float(text[:12])
+        seconds = seconds - now if seconds > 1e9 else seconds  # RateLimit-Reset of the reference PDS is a Unix time
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def xrpc_error(body: bytes) -> tuple[str, str]:
+    """Name and message of an XRPC error body; empty where there is none (spec: xrpc, error responses)."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "", ""
+    if not isinstance(answer, dict):
+        return "", ""
+    name, message = answer.get("error"), answer.get("message")
+    if not isinstance(name, str) or not _ERROR_NAME.fullmatch(name):
+        return "", ""
+    return name, message[:200] if isinstance(message, str) else ""
+
+
+def _translated(error: Exception) -> BadInput | TryLater:
+    if isinstance(error, ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
+        return BadInput("forbidden_address", str(error.os_error))
+    if isinstance(error, InvalidURL):
+        return BadInput("forbidden_url", str(error))
+    if isinstance(error, ClientPayloadError):
+        return TryLater("truncated_body", str(error))
+    if isinstance(error, ClientResponseError | HttpProcessingError):
+        return BadInput("bad_response", str(error)[:200])
+    return TryLater("unreachable", str(error)[:200])
+
+
+class _PublicResolver(AbstractResolver):
+    """Leaves out what the connector would refuse, so that a name with addresses of both kinds still works."""
+
+    def __init__(self, resolver: AbstractResolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        public = [answer for answer in found if is_public(answer["host"])]
+        if found and not public:
+            raise ForbiddenAddress(f"{host} is {found[0]['host']}")
+        return public
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def _public_socket(info: tuple[Any, ...]) -> socket.socket:
+    """Called with the final address of every attempt to connect, also for literals."""
+    family, kind, protocol, _, address = info
+    if not is_public(address[0]) or address[1] != 443:
+        raise ForbiddenAddress(f"{address[0]} port {address[1]}")
+    return socket.socket(family, kind, protocol)

@@ -1,0 +1,189 @@
+"""A repo at one revision: its signed commit, and the Merkle search tree which that binds (spec: repository)."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from common.dag_cbor import CBOR_CID, decode, is_cid
+from common.errors import BadInput, TryLater
+from common.keys import PublicKey, verify
+from common.syntax import is_did, is_tid
+
+MAX_PATH_BYTES = 1024
+# What a tree may hold. Whether there is an NSID in it is not the tree's business: one odd record costs no other.
+_PATH = re.compile(rb"[A-Za-z0-9_~:.-]+/[A-Za-z0-9_~:.-]+")
+
+_COMMIT_FIELDS = {"did", "version", "data", "rev", "prev", "sig"}
+_SIG_HEAD = b"csigX\x40"  # the key "sig", and the head of 64 bytes
+_DATA_HEAD = b"ddata\xd8\x2a\x58\x25\x00"  # the key "data", and the head of a link
+
+# A node has one canonical encoding, so it is read as that: {"e": [{"k", "p", "t", "v"}, ...], "l"}.
+_CHILD = rb"(?:\xf6|\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32}))"
+_NODE = re.compile(rb"\xa2ae([\x80-\x97]|\x98[\x18-\xff]|\x99[\x01-\xff].)", re.DOTALL)
+_KEY = re.compile(rb"\xa4ak([\x40-\x57]|\x58[\x18-\xff]|\x59[\x01-\xff].)", re.DOTALL)
+_REST = re.compile(
+    rb"ap([\x00-\x17]|\x18[\x18-\xff]|\x19[\x01-\xff].)"
+    rb"at" + _CHILD + rb"av\xd8\x2a\x58\x25\x00(\x01[\x71\x55]\x12\x20.{32})",
+    re.DOTALL,
+)
+_LEFT = re.compile(rb"al" + _CHILD, re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """`data` is the raw CID of the tree's top, `unsigned` the bytes that `sig` (r and s, 64 bytes) was made over."""
+
+    did: str
+    rev: str
+    data: bytes
+    prev: bytes | None
+    sig: bytes
+    unsigned: bytes
+
+
+class Entry(NamedTuple):
+    key: bytes
+    record: bytes  # raw CID
+    right: bytes | None  # raw CID of the node with the keys between this one and the next
+
+
+class Node(NamedTuple):
+    left: bytes | None
+    entries: list[Entry]
+
+
+def read_commit(block: bytes) -> Commit:
+    """A commit of version 3. Fields that we do not know are part of what is signed. Raises BadInput("bad_commit")."""
+    try:
+        value = decode(block)
+    except BadInput as error:
+        raise BadInput("bad_commit", error.detail) from error
+    if not isinstance(value, dict) or not value.keys() >= _COMMIT_FIELDS or not _types_are_right(value):
+        raise BadInput("bad_commit", "fields")
+    sig, data = value["sig"], value["data"]
+    at = block.find(_SIG_HEAD + sig)
+    # The signed bytes are cut out of the block: whoever encodes anew must first guess what is a link and what is not.
+    if block.count(_SIG_HEAD) != 1 or at < 0 or block[0] > 0xB7 or _DATA_HEAD + data not in block:
+        raise BadInput("bad_commit", "encoding")
+    unsigned = bytes((block[0] - 1,)) + block[1:at] + block[at + len(_SIG_HEAD) + 64 :]
+    return Commit(value["did"], value["rev"], data, value["prev"], sig, unsigned)
+
+
+def verify_commit(commit: Commit, key: PublicKey) -> None:
+    """Raises BadInput("bad_signature") if this key did not sign this commit."""
+    if not verify(key, commit.unsigned, commit.sig):
+        raise BadInput("bad_signature", f"{commit.did} {commit.rev}")
+
+
+def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Every (path, raw CID of the record) of the tree whose top is `data`, in the order of the paths.
+
+    Nothing is proven before it ends: then each node and each record block was there, every key in its only right place.
+    Raises TryLater("incomplete_repo") where a block is missing, BadInput("bad_mst") where the tree is wrong.
+    """
+    top = _node(blocks, data)
+    last = b""
+    pending = _items(top, _height(blocks, top))
+    while pending:
+        key, cid, height = pending.pop()
+        if not key:
+            pending += _items(_subtree(blocks, cid, height), height)
+            continue
+        if key <= last or depth_of(key) != height or len(key) > MAX_PATH_BYTES or not _PATH.fullmatch(key):
+            raise BadInput("bad_mst", f"key {key[:80]!r} at height {height} after {last[:80]!r}")
+        if cid not in blocks:
+            raise TryLater("incomplete_repo", f"no record at {key.decode()}")
+        last = key
+        yield key.decode(), cid
+
+
+def depth_of(key: bytes) -> int:
+    """The height at which a key stands: pairs of leading zero bits of its sha-256."""
+    return (256 - int.from_bytes(sha256(key).digest(), "big").bit_length()) // 2
+
+
+def read_node(block: bytes) -> Node:
+    """A node with its full keys, ascending and maximally compressed. Raises BadInput("bad_mst")."""
+    head = _NODE.match(block)
+    if head is None:
+        raise BadInput("bad_mst", "not a node")
+    entries: list[Entry] = []
+    key, at = b"", head.end()
+    for _ in range(_argument(head[1])):
+        entry, at = _read_entry(block, at, key)
+        key = entry.key
+        entries.append(entry)
+    left = _LEFT.fullmatch(block, at)
+    if left is None:
+        raise BadInput("bad_mst", "not a node")
+    return Node(left[1], entries)
+
+
+def _read_entry(block: bytes, at: int, previous: bytes) -> tuple[Entry, int]:
+    """The entry that begins at `at`, whose key shares its beginning with `previous`, and where it ends."""
+    head = _KEY.match(block, at)
+    if head is None:
+        raise BadInput("bad_mst", "not an entry")
+    stop = head.end() + _argument(head[1])
+    suffix, rest = block[head.end() : stop], _REST.match(block, stop)
+    if rest is None:
+        raise BadInput("bad_mst", "not an entry")
+    shared = _argument(rest[1])
+    # One comparison for two rules: equal bytes mean that more could be shared, lesser ones that the keys descend.
+    if shared > len(previous) or suffix[:1] <= previous[shared : shared + 1]:
+        raise BadInput("bad_mst", f"{suffix[:80]!r} after {shared} bytes of {previous[:80]!r}")
+    return Entry(previous[:shared] + suffix, rest[3], rest[2]), rest.end()
+
+
+def _argument(head: bytes) -> int:
+    return head[0] & 31 if len(head) == 1 else int.from_bytes(head[1:], "big")
+
+
+def _node(blocks: Mapping[bytes, bytes], cid: bytes) -> Node:
+    block = blocks.get(cid)
+    if block is None:
+        raise TryLater("incomplete_repo", f"no node {cid.hex()}")
+    return read_node(block)
+
+
+def _height(blocks: Mapping[bytes, bytes], top: Node) -> int:
+    """How high the top stands, which only the keys tell.
+
+    It may be without keys, though the specification has such tops cut off: @atproto/repo signs them after a commit that
+    deletes the last record and creates another.
+    """
+    above = 0
+    while not top.entries and top.left and above < 128:
+        top = _node(blocks, top.left)
+        above += 1
+    return above + depth_of(top.entries[0].key) if top.entries else above
+
+
+def _subtree(blocks: Mapping[bytes, bytes], cid: bytes, height: int) -> Node:
+    node = _node(blocks, cid)
+    if height < 0 or not (node.entries or node.left):
+        raise BadInput("bad_mst", "a subtree without keys")
+    return node
+
+
+def _items(node: Node, height: int) -> list[tuple[bytes, bytes, int]]:
+    """What stands in a node, last first: (key, CID of the record, height) and (b"", CID of a subtree, its height)."""
+    items = [(b"", node.left, height - 1)] if node.left else []
+    for key, record, right in node.entries:
+        items.append((key, record, height))
+        if right:
+            items.append((b"", right, height - 1))
+    items.reverse()
+    return items
+
+
+def _types_are_right(value: dict[str, Any]) -> bool:
+    did, rev, data, prev, sig = (value[name] for name in ("did", "rev", "data", "prev", "sig"))
+    return (
+        (isinstance(did, str) and is_did(did) and isinstance(rev, str) and is_tid(rev))
+        and (type(value["version"]) is int and value["version"] == 3)
+        and (is_cid(data) and data.startswith(CBOR_CID) and (prev is None or is_cid(prev)))
+        and (isinstance(sig, bytes) and len(sig) == 64)
+    )

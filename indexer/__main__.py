@@ -1,0 +1,6 @@
+"""python -m indexer"""
+
+from common.daemon import entrypoint
+from indexer.app import main
+
+entrypoint(main)

@@ -1,0 +1,114 @@
+"""What the events of a batch say about people: that they exist, that their handle may have changed, their status.
+
+An actor row is written at once, without a handle (a view hides authors that have none); the handle is looked up
+off the hot path (handles.py), and so is whether an account that is said to be deleted really is (deletions.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from common.events import AccountEvent
+from common.syntax import utc_text
+from indexer.batch import Batch
+from indexer.session import Session, columns
+
+RECHECK_AFTER = timedelta(hours=24)
+RECHECK_WITHOUT_HANDLE_AFTER = timedelta(hours=1)
+# the sender's own trouble, which says nothing about the account (spec: account, account status)
+_TRANSPORT_STATUSES = ("desynchronized", "throttled")
+
+
+async def apply(session: Session, batch: Batch) -> None:
+    identities = await _newer(session, "identity_time", batch.identities)
+    accounts = await _newer(session, "account_time", {did: event.time for did, event in batch.accounts.items()})
+    await _note_actors(session, batch, identities)
+    events = [batch.accounts[did] for did in sorted(accounts)]
+    await _write_statuses(session, [event for event in events if not is_deletion(event)])
+    if gone := [event for event in events if is_deletion(event)]:
+        await session.execute(_CHECK_DELETION, [event.did for event in gone], [event.time for event in gone])
+    if back := sorted(event.did for event in events if event.active):
+        await session.execute("DELETE FROM {own}.deletion_check WHERE did = ANY($1)", back)
+
+
+def is_deletion(event: AccountEvent) -> bool:
+    return not event.active and (event.status or "").lower() == "deleted"
+
+
+def stored_status(event: AccountEvent) -> str | None:
+    """What the AppView hides an account for; unknown statuses are kept as they are, in lower case."""
+    return None if event.active else (event.status or "inactive").lower()
+
+
+async def _newer(session: Session, column: str, times: Mapping[str, str]) -> set[str]:
+    """The DIDs whose event is the newest of its kind; the others are replays, and change nothing."""
+    if not times:
+        return set()
+    dids = sorted(times)
+    rows = await session.fetch(_NEWER.replace("{column}", column), dids, [times[did] for did in dids])
+    return {row["did"] for row in rows}
+
+
+async def _note_actors(session: Session, batch: Batch, identities: set[str]) -> None:
+    """New people get a row, and whoever's handle is due for a look gets in the queue."""
+    alive = {did: sorted(times) for did, times in batch.times.items()}
+    dids = sorted(alive.keys() | identities | batch.backfilled.keys())
+    known = {row["did"]: row for row in await session.fetch(_READ, dids)}
+    born: list[tuple[str, str]] = []
+    checks: dict[str, str] = {did: batch.identities[did] for did in identities}
+    for did in dids:
+        if did not in known:
+            first = alive[did][0] if did in alive else checks.get(did) or batch.backfilled[did]
+            born.append((did, first))
+            checks.setdefault(did, first)
+        elif did in alive and did not in checks and (time := _recheck_time(known[did], alive[did])):
+            checks[did] = time
+    if born:
+        await session.execute(_WRITE_ACTORS, *columns(born))
+    if checks:
+        await session.execute(_CHECK_HANDLE, *columns(sorted(checks.items())))
+
+
+def _recheck_time(actor: Any, times: Sequence[str]) -> str | None:
+    """The first of `times` at which a handle that was looked up at actor.indexedAt is due again."""
+    if actor["pending"] or times[-1] <= actor["indexedAt"]:
+        return None
+    wait = RECHECK_AFTER if actor["handle"] else RECHECK_WITHOUT_HANDLE_AFTER
+    due = utc_text(datetime.fromisoformat(actor["indexedAt"]) + wait)
+    return next((time for time in times if time > due), None)
+
+
+async def _write_statuses(session: Session, events: Sequence[AccountEvent]) -> None:
+    telling = [event for event in events if stored_status(event) not in _TRANSPORT_STATUSES]
+    if telling:
+        rows = [(event.did, event.time, stored_status(event)) for event in telling]
+        await session.execute(_WRITE_STATUSES, *columns(rows))
+
+
+_NEWER = """
+INSERT INTO {own}.repo AS known (did, {column}) SELECT * FROM unnest($1::text[], $2::text[])
+ON CONFLICT (did) DO UPDATE SET {column} = EXCLUDED.{column} WHERE known.{column} < EXCLUDED.{column}
+RETURNING did
+"""
+_READ = """
+SELECT actor.did, handle, "indexedAt", handle_check.did IS NOT NULL AS pending
+FROM {app}.actor LEFT JOIN {own}.handle_check ON handle_check.did = actor.did
+WHERE actor.did = ANY($1)
+"""
+_WRITE_ACTORS = """
+INSERT INTO {app}.actor (did, "indexedAt") SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
+"""
+_CHECK_HANDLE = """
+INSERT INTO {own}.handle_check (did, time, due_at)
+SELECT did, time, now() FROM unnest($1::text[], $2::text[]) AS new(did, time)
+ON CONFLICT (did) DO UPDATE SET time = EXCLUDED.time, due_at = EXCLUDED.due_at, attempts = 0
+"""
+_WRITE_STATUSES = """
+INSERT INTO {app}.actor (did, "indexedAt", "upstreamStatus") SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+ON CONFLICT (did) DO UPDATE SET "upstreamStatus" = EXCLUDED."upstreamStatus"
+"""
+_CHECK_DELETION = """
+INSERT INTO {own}.deletion_check (did, time, due_at)
+SELECT did, time, now() FROM unnest($1::text[], $2::text[]) AS new(did, time)
+ON CONFLICT (did) DO UPDATE SET time = EXCLUDED.time, due_at = EXCLUDED.due_at, attempts = 0
+"""

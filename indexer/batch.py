@@ -1,0 +1,128 @@
+"""What a batch of events asks for, before anything is known of the database: of each key only the newest counts."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from common.events import (
+    SEQ_BACKFILL,
+    AccountEvent,
+    CreateEvent,
+    DeleteEvent,
+    IdentityEvent,
+    LabelEvent,
+    RecordEvent,
+    RepoEvent,
+    StreamEvent,
+    UpdateEvent,
+)
+from common.streams import Delivery
+from indexer.lexicon_formats import normalised
+
+Layout = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event and the entry that carried it; None for an entry that is no event."""
+
+    delivery: Delivery
+    event: StreamEvent | LabelEvent | None
+
+
+@dataclass(slots=True)
+class SnapshotProgress:
+    """The parts of one repo snapshot (did, rev, records) that a batch holds; `collections` once its end was seen."""
+
+    indexes: list[int] = field(default_factory=list)
+    collections: tuple[str, ...] | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """`times` holds the times of the live events of a DID, `identities` the newest that says its handle may have changed.
+
+    `newest` has one event for each key; `superseded` what it wins over. `commits` is the newest (rev, CID) seen.
+    """
+
+    newest: dict[str, Item] = field(default_factory=dict)
+    superseded: list[Item] = field(default_factory=list)
+    commits: dict[str, tuple[str, str]] = field(default_factory=dict)
+    times: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    backfilled: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
+    accounts: dict[str, AccountEvent] = field(default_factory=dict)
+    snapshots: dict[Layout, SnapshotProgress] = field(default_factory=dict)
+    others: int = 0
+
+
+def collect(items: Iterable[Item]) -> Batch:
+    """Order-free: the result depends on the set of events only (docs/invariants.md 7).
+
+    The times of the events must be datetimes (see worker.py).
+    """
+    batch = Batch()
+    for item in items:
+        event = item.event
+        match event:
+            case CreateEvent() | UpdateEvent() | DeleteEvent():
+                _add_record_event(batch, item, event)
+                _add_commit(batch, event)
+            case RepoEvent():
+                _add_commit(batch, event)
+                batch.others += 1
+            case IdentityEvent():
+                batch.identities[event.did] = max(normalised(event.time), batch.identities.get(event.did, ""))
+                batch.others += 1
+            case AccountEvent():
+                _add_account_event(batch, event)
+                batch.others += 1
+    return batch
+
+
+def _add_record_event(batch: Batch, item: Item, event: RecordEvent) -> None:
+    known = batch.newest.get(event.uri)
+    if known is None:
+        batch.newest[event.uri] = item
+    elif _version(known) < _version(item):
+        batch.newest[event.uri] = item
+        batch.superseded.append(known)
+    else:
+        batch.superseded.append(item)
+
+
+def _version(item: Item) -> tuple[str, int]:
+    """Newest rev first; of the same version, the one that came live knows its own time best."""
+    event = item.event
+    return (event.rev, event.seq) if isinstance(event, RecordEvent) else ("", 0)
+
+
+def _add_commit(batch: Batch, event: RecordEvent | RepoEvent) -> None:
+    batch.commits[event.did] = max((event.rev, event.commit), batch.commits.get(event.did, ("", "")))
+    if event.seq == SEQ_BACKFILL:
+        batch.backfilled.setdefault(event.did, normalised(event.time))
+    else:
+        batch.times[event.did].append(normalised(event.time))
+    if event.snapshot:
+        layout = (event.did, event.rev, event.snapshot.records)
+        progress = batch.snapshots.setdefault(layout, SnapshotProgress())
+        progress.indexes.append(event.snapshot.index)
+        if isinstance(event, RepoEvent):
+            progress.collections = event.snapshot.collections or ()
+
+
+def _add_account_event(batch: Batch, event: AccountEvent) -> None:
+    known = batch.accounts.get(event.did)
+    if known is None or (known.time, known.seq) < (event.time, event.seq):
+        batch.accounts[event.did] = event
+
+
+def ranges(indexes: Iterable[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers as half-open (first, past the last)."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(set(indexes)):
+        if runs and runs[-1][1] == index:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs

@@ -1,0 +1,59 @@
+"""Aggregates move by the rows that really came and went, inside the same transaction; so replays cannot drift."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from indexer.session import Session
+from indexer.tables import Counter, Table
+
+
+class Deltas:
+    """How far each aggregate moves: (aggregate table, its key) -> column -> change."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+
+    def count(self, table: Table, rows: Iterable[Any], change: int) -> None:
+        """Rows of `table` that came (+1) or went (-1)."""
+        if not table.counters:
+            return
+        for row in rows:
+            for counter in table.counters:
+                if key := row[counter.by]:
+                    self.by_key[counter.table, key][counter.column] += change
+
+
+async def write(session: Session, deltas: Deltas, touched: Iterable[tuple[Counter, str]]) -> None:
+    for counter, key in touched:
+        deltas.by_key[counter.table, key][counter.column] += 0
+    for table, (key_column, columns) in _AGGREGATES.items():
+        moves = {
+            key: tuple(by_column.get(column, 0) for column in columns)
+            for (name, key), by_column in sorted(deltas.by_key.items())
+            if name == table
+        }
+        # a row that only rises is made by the upsert; one that may fall must be there, or it would start below 0
+        if present := [key for key, move in moves.items() if min(move) < 0 or not any(move)]:
+            await session.execute(
+                f"INSERT INTO {{app}}.{table} ({key_column}) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", present
+            )
+        if moving := {key: move for key, move in moves.items() if any(move)}:
+            by_column = [list(column) for column in zip(*moving.values(), strict=True)]
+            await session.execute(_statement(table, key_column, columns), list(moving), *by_column)
+
+
+def _statement(table: str, key: str, columns: tuple[str, ...]) -> str:
+    names = ", ".join(f'"{column}"' for column in columns)
+    arrays = ", ".join(f"${n}::bigint[]" for n in range(2, len(columns) + 2))
+    sums = ", ".join(f'"{column}" = greatest(0, old."{column}" + EXCLUDED."{column}")' for column in columns)
+    return f"""
+INSERT INTO {{app}}.{table} AS old ({key}, {names}) SELECT * FROM unnest($1::text[], {arrays})
+ON CONFLICT ({key}) DO UPDATE SET {sums}
+"""
+
+
+_AGGREGATES = {
+    "post_agg": ("uri", ("likeCount", "replyCount", "repostCount", "quoteCount")),
+    "profile_agg": ("did", ("followersCount", "followsCount", "postsCount")),
+}

@@ -1,0 +1,174 @@
+"""A plan becomes a bounded number of set statements in one transaction; nothing else speaks SQL for records.
+
+Every statement's keys are sorted and the tables come in one order, so that indexers cannot deadlock. A batch first
+locks its repos (their actor_sync rows), which makes what it then reads of their records exact.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from common.events import LabelEvent
+from indexer import actors, counts, duplicates, labels, snapshots
+from indexer.batch import Batch, Item
+from indexer.names import Names
+from indexer.plan import Known, Plan, plan
+from indexer.session import Session, columns
+from indexer.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch did: outcomes of its record events, one each, and rows changed."""
+
+    outcomes: Mapping[str, int]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    stream: str
+    item: Item
+    reason: str
+    sqlstate: str
+    error: str
+
+
+class Database:
+    """Applies batches. Safe behind PgBouncer in transaction mode: no state outlives a transaction."""
+
+    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+        self._pool = pool
+        self._names = Names(schema)
+
+    async def apply(self, batch: Batch, stream: str) -> Applied:
+        """All of the batch, or nothing. Applying it again changes nothing."""
+        async with self.transaction() as session:
+            known = await _lock_and_read(session, batch)
+            wanted = plan(batch, known)
+            await write(session, wanted)
+            await write(session, await snapshots.advance(session, batch.snapshots))
+            await actors.apply(session, batch)
+            await _bury(
+                session, [DeadLetter(stream, item, "not_storable", "22021", why) for item, why in wanted.poison]
+            )
+        return Applied(wanted.outcomes, session.rows)
+
+    async def apply_labels(self, events: Sequence[LabelEvent]) -> tuple[labels.LabelCounts, int]:
+        """The answer: labels added and withdrawn, and rows changed."""
+        async with self.transaction() as session:
+            counted = await labels.apply(session, events)
+        return counted, session.rows
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            yield Session(connection, self._names)
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """The culprit of a refused batch goes to the dead letters, with its bytes."""
+        async with self.transaction() as session:
+            await _bury(session, [letter])
+
+
+async def lock(session: Session, commits: Mapping[str, tuple[str, str]]) -> None:
+    """One writer a repo at a time; the row that locks is the AppView's own note of the last commit (rev, CID)."""
+    dids = sorted(commits)
+    await session.execute(_LOCK, dids, [commits[did][1] for did in dids], [commits[did][0] for did in dids])
+
+
+async def write(session: Session, wanted: Plan) -> None:
+    """Removals first, so that an edit (remove and insert) lands whole; counts last, by what really changed.
+
+    The repos concerned must be locked.
+    """
+    deltas = counts.Deltas()
+    freed: list[str] = []
+    for table, uris in _in_order(wanted.removed):
+        gone = await session.remove(table, sorted(uris))
+        deltas.count(table, gone, -1)
+        freed += [row[table.owner] for row in gone] if table.unique else []
+    await _write_records(session, wanted)
+    for table, rows in _in_order(wanted.rows):
+        await duplicates.insert(session, table, rows, deltas)
+    await duplicates.promote(session, freed, deltas)
+    await counts.write(session, deltas, wanted.touched)
+
+
+async def _lock_and_read(session: Session, batch: Batch) -> Known:
+    await lock(session, batch.commits)
+    registers = await session.fetch(_READ, sorted(batch.newest))
+    floors = await session.fetch(_READ_FLOORS, sorted(batch.commits))
+    return Known(
+        live={row["uri"]: (row["rev"], row["cid"]) for row in registers if row["cid"] is not None},
+        dead={row["uri"]: row["rev"] for row in registers if row["cid"] is None},
+        floors={row["did"]: row["floor_rev"] for row in floors},
+    )
+
+
+async def _write_records(session: Session, wanted: Plan) -> None:
+    if wanted.deleted:
+        await session.execute("DELETE FROM {app}.record WHERE uri = ANY($1)", wanted.deleted)
+    if unsettled := sorted({uri for table, uris in wanted.removed.items() if table.unique for uri in uris}):
+        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1)", unsettled)
+    if wanted.lifted:
+        await session.execute(_LIFT, *columns(wanted.lifted))
+    if wanted.revived:
+        await session.execute("DELETE FROM {own}.tombstone WHERE uri = ANY($1)", wanted.revived)
+    if wanted.tombstones:
+        stones = [(stone.uri, stone.did, stone.rev, stone.time) for stone in wanted.tombstones]
+        await session.execute(_BURY_KEYS, *columns(stones))
+    if wanted.records:
+        rows = [(r.uri, r.cid, r.did, r.json, r.indexed_at, r.rev) for r in wanted.records]
+        await session.execute(_WRITE_RECORDS, *columns(rows))
+
+
+async def _bury(session: Session, letters: Iterable[DeadLetter]) -> None:
+    rows = []
+    for letter in letters:
+        event, delivery = letter.item.event, letter.item.delivery
+        whose = (getattr(event, "did", ""), getattr(event, "uri", ""))
+        payload = delivery.payload if delivery.payload is not None else repr(delivery.fields).encode()
+        why = (letter.reason, letter.sqlstate, payload, letter.error)
+        rows.append((letter.stream, delivery.id.decode(), *whose, *why))
+    if rows:
+        await session.execute(_DEAD_LETTERS, *columns(rows))
+
+
+def _in_order(by_table: Mapping[Table, list[Any]]) -> list[tuple[Table, list[Any]]]:
+    return sorted(by_table.items(), key=lambda pair: pair[0].name)
+
+
+_LOCK = """
+INSERT INTO {app}.actor_sync AS known (did, "commitCid", "repoRev")
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+ON CONFLICT (did) DO UPDATE SET "commitCid" = EXCLUDED."commitCid", "repoRev" = EXCLUDED."repoRev"
+WHERE coalesce(known."repoRev", '') COLLATE "C" < EXCLUDED."repoRev"
+"""
+_READ = """
+SELECT uri, coalesce(rev, '') AS rev, cid FROM {app}.record WHERE uri = ANY($1)
+UNION ALL
+SELECT uri, rev, NULL FROM {own}.tombstone WHERE uri = ANY($1)
+"""
+_READ_FLOORS = "SELECT did, floor_rev FROM {own}.repo WHERE did = ANY($1) AND floor_rev <> ''"
+_WRITE_RECORDS = """
+INSERT INTO {app}.record (uri, cid, did, json, "indexedAt", rev)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+ON CONFLICT (uri) DO UPDATE
+SET cid = EXCLUDED.cid, json = EXCLUDED.json, "indexedAt" = EXCLUDED."indexedAt", rev = EXCLUDED.rev
+"""
+_LIFT = """
+UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new(uri, rev) WHERE record.uri = new.uri
+"""
+_BURY_KEYS = """
+INSERT INTO {own}.tombstone (uri, did, rev, time) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time
+"""
+_DEAD_LETTERS = """
+INSERT INTO {own}.dead_letter (stream, entry_id, did, uri, reason, sqlstate, payload, error)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+ON CONFLICT (stream, entry_id) DO NOTHING
+"""

@@ -1,0 +1,80 @@
+"""The shape of a record handler: how one record type becomes rows. Data and pure functions only."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from common.errors import BadInput
+from indexer.lexicon_formats import normalised
+from indexer.tables import Row, Table
+
+
+@dataclass(frozen=True)
+class Record:
+    """A valid record as handlers see it. `indexed_at` is the time of the event that brought this version."""
+
+    uri: str
+    cid: str
+    did: str
+    rkey: str
+    value: dict[str, Any]
+    indexed_at: str
+
+    def text(self, *path: str) -> str:
+        """The string at this path; raises BadInput("invalid_record") if there is none."""
+        found = self.optional_text(*path)
+        if found is None:
+            raise BadInput("invalid_record", f"no {'.'.join(path)}")
+        return found
+
+    def optional_text(self, *path: str) -> str | None:
+        found = self.find(*path)
+        return found if isinstance(found, str) else None
+
+    def blob_cid(self, *path: str) -> str | None:
+        """The CID of the blob at this path, as text."""
+        return self.optional_text(*path, "ref", "$link")
+
+    def find(self, *path: str) -> Any:
+        found: Any = self.value
+        for step in path:
+            found = found.get(step) if isinstance(found, dict) else None
+        return found
+
+    @cached_property
+    def created_at(self) -> str:
+        """createdAt as the AppView stores it: UTC with milliseconds."""
+        return normalised(self.text("createdAt"))
+
+    @property
+    def sort_at(self) -> str:
+        """The AppView orders by the earlier of the two: a createdAt in the future gains nothing."""
+        return min(self.created_at, self.indexed_at)
+
+    def common_columns(self) -> dict[str, Any]:
+        """What nearly every row of a record starts with."""
+        return {
+            "uri": self.uri,
+            "cid": self.cid,
+            "creator": self.did,
+            "createdAt": self.created_at,
+            "indexedAt": self.indexed_at,
+        }
+
+
+COMMON_COLUMNS = ("uri", "cid", "creator", "createdAt", "indexedAt")
+
+
+@dataclass(frozen=True)
+class RecordHandler:
+    """How the records of one collection become rows.
+
+    `rows` may raise BadInput for rules that the lexicon cannot say. `metric` is the name under which
+    the daemon's metrics count this type.
+    """
+
+    collection: str
+    tables: tuple[Table, ...] = ()
+    rows: Callable[[Record], Iterable[Row]] = lambda record: ()
+    metric: str = "other"

@@ -1,0 +1,54 @@
+"""Handles, looked up off the hot path: what the DID document names must lead back to the DID."""
+
+import logging
+
+from common.errors import BadInput, GiveUp, TryLater
+from common.identity import Identities
+from common.retry import jittered
+from indexer import metrics
+from indexer.database import Database
+from indexer.due import Check, postpone, settle
+from indexer.handle_resolver import HandleResolver
+
+log = logging.getLogger(__name__)
+
+TABLE = "handle_check"
+LONGEST_WAIT_SECONDS = 24 * 3600.0
+
+
+class HandleLookup:
+    """Settles one handle check: the actor's handle, or none where the two sides do not agree."""
+
+    def __init__(self, database: Database, identities: Identities, resolver: HandleResolver) -> None:
+        self._database = database
+        self._identities = identities
+        self._resolver = resolver
+
+    async def look(self, check: Check) -> None:
+        try:
+            handle = await self._verified_handle(check.did)
+        except (TryLater, BadInput, GiveUp) as failure:
+            metrics.HANDLE_CHECKS.labels("failed").inc()
+            wait = jittered(check.attempts + 1, 10.0, LONGEST_WAIT_SECONDS)
+            log.info("handle not looked up", extra={"did": check.did, "error": str(failure), "seconds": wait})
+            async with self._database.transaction() as session:
+                await postpone(session, TABLE, check, wait)
+            return
+        metrics.HANDLE_CHECKS.labels("verified" if handle else "unverified").inc()
+        async with self._database.transaction() as session:
+            await session.execute(_WRITE, check.did, handle, check.time)
+            await settle(session, TABLE, check)
+
+    async def _verified_handle(self, did: str) -> str | None:
+        document = await self._identities.resolve(did, refresh=True)
+        if not document.handle:
+            return None
+        handle = document.handle.lower()
+        return handle if await self._resolver.did_of(handle) == did else None
+
+
+# a handle that somebody else still holds goes to the one for whom it verifies now
+_WRITE = """
+WITH former AS (UPDATE {app}.actor SET handle = NULL WHERE handle = $2 AND did <> $1)
+UPDATE {app}.actor SET handle = $2, "indexedAt" = $3 WHERE did = $1
+"""

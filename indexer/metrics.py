@@ -1,0 +1,132 @@
+"""What the indexer tells Prometheus. Everything is there from the start, at 0."""
+
+from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from common.events import (
+    AccountEvent,
+    CreateEvent,
+    DeleteEvent,
+    IdentityEvent,
+    LabelEvent,
+    RecordEvent,
+    RepoEvent,
+    StreamEvent,
+    UpdateEvent,
+)
+from common.stream_gauges import StreamSample
+from indexer.batch import Item
+from indexer.database import Applied
+from indexer.labels import LabelCounts
+from indexer.records import HANDLERS
+from indexer.refusals import Verdict
+
+EVENTS = Counter("indexer_events_processed_total", "Record events applied (creates, updates and deletes).")
+KINDS: dict[type[StreamEvent], Counter] = {
+    CreateEvent: Counter("indexer_create_events_total", "Create events applied."),
+    UpdateEvent: Counter("indexer_update_events_total", "Update events applied."),
+    DeleteEvent: Counter("indexer_delete_events_total", "Delete events applied."),
+    RepoEvent: Counter("indexer_repo_events_total", "Commits seen without records, applied."),
+    AccountEvent: Counter("indexer_account_events_total", "Account events applied."),
+    IdentityEvent: Counter("indexer_identity_events_total", "Identity events applied."),
+}
+TYPES = {
+    name: Counter(f"indexer_{name}_events_total", f"Creates of the type {name} applied.")
+    for name in ("post", "like", "repost", "follow", "block", "profile")
+}
+ERRORS_TOTAL = Counter("indexer_errors_total", "Errors of any kind: expected and unexpected.")
+EXPECTED = Counter("indexer_expected_errors_total", "Errors that are the data's: invalid records, dead letters.")
+UNEXPECTED = Counter("indexer_unexpected_errors_total", "Errors that are ours or the servers': outages, conflicts.")
+ACK_FAILURES = Counter("indexer_ack_failures_total", "Acks that failed after the commit, and were tried again.")
+DB_WRITES = Counter("indexer_db_writes_total", "Rows changed in Postgres, committed.")
+PENDING = Gauge("indexer_pending_messages", "Entries delivered to the indexers and not yet acked, all streams.")
+ACTIVE_TASKS = Gauge("indexer_active_tasks", "Batches being applied now.")
+LABELS = Counter("indexer_labels_processed_total", "Labels taken from label_live.")
+LABELS_ADDED = Counter("indexer_labels_added_total", "Label rows written that apply.")
+LABELS_REMOVED = Counter("indexer_labels_removed_total", "Label rows written that withdraw.")
+
+OUTCOME_NAMES = (
+    *("written", "lifted", "deleted", "stale", "superseded", "unknown_collection"),
+    *("invalid_record", "foreign_subject", "not_storable"),
+)
+OUTCOMES = Counter(
+    "indexer_outcomes_total",
+    "What became of each record event; with refused_by_postgres in the dead letters this sums to the events read.",
+    ["outcome"],
+)
+DEAD_LETTER_REASONS = ("bad_entry", "not_storable", "refused_by_postgres")
+DEAD_LETTERS = Counter("indexer_dead_letters_total", "Entries put into the table dead_letter.", ["reason"])
+BATCH_SECONDS = Histogram("indexer_batch_duration_seconds", "A batch from read to ack.", ["stream"])
+LAST_EVENT = Gauge("indexer_last_committed_event_timestamp_seconds", "Time of the newest event committed.", ["stream"])
+HANDLE_CHECKS = Counter("indexer_handle_checks_total", "Handles looked up, by result.", ["result"])
+HANDLE_RESULTS = ("verified", "unverified", "failed")
+DELETIONS = Counter("indexer_account_deletions_total", "Accounts said to be deleted, by what followed.", ["result"])
+DELETION_RESULTS = ("removed", "still_hosted", "failed")
+
+_DATA_FAULTS = ("invalid_record", "foreign_subject", "not_storable")
+
+for _counter, _names in (
+    (OUTCOMES, OUTCOME_NAMES),
+    (DEAD_LETTERS, DEAD_LETTER_REASONS),
+    (HANDLE_CHECKS, HANDLE_RESULTS),
+    (DELETIONS, DELETION_RESULTS),
+):
+    for _name in _names:
+        _counter.labels(_name)
+
+
+def batch_timer(stream: str) -> AbstractContextManager[Any]:
+    return BATCH_SECONDS.labels(stream).time()
+
+
+def count_applied(stream: str, items: Sequence[Item], applied: Applied) -> None:
+    """After the commit of a batch, once for all its events."""
+    events = [item.event for item in items if isinstance(item.event, StreamEvent)]
+    for kind, number in Tally(map(type, events)).items():
+        KINDS[kind].inc(number)
+    records = [event for event in events if isinstance(event, RecordEvent)]
+    EVENTS.inc(len(records))
+    made = (HANDLERS[e.collection].metric for e in records if isinstance(e, CreateEvent) and e.collection in HANDLERS)
+    for name, number in Tally(made).items():
+        if name in TYPES:
+            TYPES[name].inc(number)
+    for outcome, number in applied.outcomes.items():
+        OUTCOMES.labels(outcome).inc(number)
+    faults = sum(applied.outcomes.get(name, 0) for name in _DATA_FAULTS)
+    EXPECTED.inc(faults)
+    ERRORS_TOTAL.inc(faults)
+    if unstorable := applied.outcomes.get("not_storable", 0):
+        DEAD_LETTERS.labels("not_storable").inc(unstorable)
+    DB_WRITES.inc(applied.rows)
+    newest = max((event.time for event in events), default=None)
+    if newest:
+        LAST_EVENT.labels(stream).set(datetime.fromisoformat(newest).timestamp())
+
+
+def count_labels(stream: str, events: Sequence[LabelEvent], counts: LabelCounts, rows: int) -> None:
+    LABELS.inc(sum(len(event.labels) for event in events))
+    LABELS_ADDED.inc(counts.added)
+    LABELS_REMOVED.inc(counts.removed)
+    DB_WRITES.inc(rows)
+
+
+def count_refusal(judgement: Verdict) -> None:
+    """Postgres did not take a batch. That it holds a culprit is counted when the culprit is buried."""
+    if judgement is not Verdict.HALVE:
+        UNEXPECTED.inc()
+        ERRORS_TOTAL.inc()
+
+
+def count_dead_letter(reason: str) -> None:
+    DEAD_LETTERS.labels(reason).inc()
+    EXPECTED.inc()
+    ERRORS_TOTAL.inc()
+
+
+def show_pending(samples: Mapping[str, StreamSample]) -> None:
+    PENDING.set(sum(sample.pending for sample in samples.values()))

@@ -1,0 +1,183 @@
+"""What a batch changes, given what is known of its keys: decided here, without touching the database."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from common.errors import BadInput
+from common.events import CreateEvent, RecordEvent, UpdateEvent
+from common.syntax import collection_of
+from indexer.batch import Batch, Item
+from indexer.handler import Record
+from indexer.lexicon import validator
+from indexer.lexicon_formats import normalised
+from indexer.records import HANDLERS
+from indexer.tables import Counter as TableCounter
+from indexer.tables import Row, Table
+
+_VALIDATE = {collection: validator(collection) for collection in HANDLERS}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The registers of a batch's keys: live records, tombstones, and the rev up to which a repo is reflected."""
+
+    live: Mapping[str, tuple[str, str]]  # uri -> (rev, cid)
+    dead: Mapping[str, str]  # uri -> rev
+    floors: Mapping[str, str]  # did -> rev
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    uri: str
+    cid: str
+    did: str
+    json: str
+    indexed_at: str
+    rev: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The key holds nothing (that can be indexed) at this rev."""
+
+    uri: str
+    did: str
+    rev: str
+    time: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
+
+    `outcomes` accounts for every record event of the batch, one each.
+    """
+
+    records: list[RecordRow] = field(default_factory=list)
+    rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    removed: dict[Table, list[str]] = field(default_factory=lambda: defaultdict(list))
+    deleted: list[str] = field(default_factory=list)
+    lifted: list[tuple[str, str]] = field(default_factory=list)
+    tombstones: list[Tombstone] = field(default_factory=list)
+    revived: list[str] = field(default_factory=list)
+    touched: set[tuple[TableCounter, str]] = field(default_factory=set)
+    poison: list[tuple[Item, str]] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+def plan(batch: Batch, known: Known) -> Plan:
+    """Last writer wins: of each key the newest rev, whatever the order in which versions come."""
+    result = Plan()
+    for uri in sorted(batch.newest):
+        _plan_one(result, known, batch.newest[uri], uri)
+    for item in batch.superseded:
+        _touch(result, item)
+        result.outcomes["superseded"] += 1
+    return result
+
+
+def _plan_one(result: Plan, known: Known, item: Item, uri: str) -> None:
+    event = item.event
+    assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
+    if event.collection not in HANDLERS:
+        result.outcomes["unknown_collection"] += 1
+        return
+    rev, cid = known.live.get(uri, ("", ""))
+    newest = max(rev, known.dead.get(uri, ""), known.floors.get(event.did, ""))
+    if event.rev <= newest:
+        _touch(result, item)
+        result.outcomes["stale"] += 1
+    elif isinstance(event, CreateEvent | UpdateEvent) and event.cid == cid:
+        result.lifted.append((uri, event.rev))
+        result.outcomes["lifted"] += 1
+    elif isinstance(event, CreateEvent | UpdateEvent):
+        _plan_write(result, known, item, event, uri)
+    else:
+        _plan_absence(result, uri, event, was_live=bool(rev))
+        result.outcomes["deleted"] += 1
+
+
+def _plan_write(result: Plan, known: Known, item: Item, event: CreateEvent | UpdateEvent, uri: str) -> None:
+    was_live = uri in known.live
+    try:
+        row, rows = _rows(event, uri)
+    except BadInput as refusal:
+        _plan_absence(result, uri, event, was_live=was_live)
+        if refusal.reason == "not_storable":
+            result.poison.append((item, refusal.detail))
+        result.outcomes[refusal.reason] += 1
+        return
+    if was_live:
+        _remove_rows(result, uri)
+    elif uri in known.dead:
+        result.revived.append(uri)
+    result.records.append(row)
+    for typed in rows:
+        result.rows[typed.table].append(typed)
+    result.outcomes["written"] += 1
+
+
+def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool) -> None:
+    """A version that cannot be indexed counts as present at its rev, and holds nothing: the older one is gone too."""
+    result.tombstones.append(Tombstone(uri, event.did, event.rev, event.time))
+    if was_live:
+        result.deleted.append(uri)
+        _remove_rows(result, uri)
+
+
+def _remove_rows(result: Plan, uri: str) -> None:
+    for table in HANDLERS[collection_of(uri)].tables:
+        result.removed[table].append(uri)
+
+
+def remove(result: Plan, uris: list[str]) -> None:
+    """Plan the removal of records for another reason than an event: a snapshot lacks them, an account is gone."""
+    for uri in sorted(uris):
+        result.deleted.append(uri)
+        if collection_of(uri) in HANDLERS:
+            _remove_rows(result, uri)
+
+
+def _rows(event: CreateEvent | UpdateEvent, uri: str) -> tuple[RecordRow, list[Row]]:
+    """Raises BadInput: invalid_record, foreign_subject, not_storable."""
+    text = bytes(event.record)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadInput("invalid_record", str(error)) from error
+    _VALIDATE[event.collection](value)
+    indexed_at = normalised(event.time)
+    record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
+    rows = list(HANDLERS[event.collection].rows(record))
+    _refuse_nul(rows)
+    return RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev), rows
+
+
+def _refuse_nul(rows: list[Row]) -> None:
+    """Postgres has no NUL in text, and stripping it would store what nobody signed."""
+    for row in rows:
+        for value in row.values:
+            if isinstance(value, str) and "\x00" in value:
+                raise BadInput("not_storable", f"NUL in a text of {row.table.name}")
+
+
+def _touch(result: Plan, item: Item) -> None:
+    """An older version leaves a trace: the aggregates that it would have counted towards exist."""
+    event = item.event
+    if not isinstance(event, CreateEvent | UpdateEvent) or event.collection not in HANDLERS:
+        return
+    try:
+        _, rows = _rows(event, event.uri)
+    except BadInput:
+        return
+    result.touched.update(key for row in rows for key in counted_keys(row))
+
+
+def counted_keys(row: Row) -> Iterator[tuple[TableCounter, str]]:
+    """The aggregates that a row counts towards."""
+    for counter in row.table.counters:
+        if key := row[counter.by]:
+            yield counter, key

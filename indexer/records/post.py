@@ -1,0 +1,60 @@
+"""app.bsky.feed.post: text, what it embeds, where it stands in a thread, and its place in feeds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from common.errors import BadInput
+from indexer.embeds import EMBED_TABLES, embed_rows
+from indexer.feed_items import FEED_ITEM
+from indexer.handler import COMMON_COLUMNS, Record, RecordHandler
+from indexer.tables import Row, Table, counted, counted_by_person
+
+POST = Table(
+    "post",
+    (
+        *COMMON_COLUMNS,
+        "text",
+        "replyRoot",
+        "replyRootCid",
+        "replyParent",
+        "replyParentCid",
+        "langs",
+        "tags",
+    ),
+    types={"langs": "jsonb", "tags": "jsonb"},
+    counters=(counted("replyCount", by="replyParent"), counted_by_person("postsCount", by="creator")),
+)
+
+
+def rows(record: Record) -> Iterator[Row]:
+    yield POST.row(
+        **record.common_columns(),
+        text=record.text("text"),
+        replyRoot=record.optional_text("reply", "root", "uri"),
+        replyRootCid=record.optional_text("reply", "root", "cid"),
+        replyParent=record.optional_text("reply", "parent", "uri"),
+        replyParentCid=record.optional_text("reply", "parent", "cid"),
+        langs=_json_list(record.find("langs")),
+        tags=_json_list(record.find("tags")),
+    )
+    yield FEED_ITEM.row(
+        uri=record.uri,
+        cid=record.cid,
+        type="post",
+        postUri=record.uri,
+        originatorDid=record.did,
+        sortAt=record.sort_at,
+    )
+    yield from embed_rows(record)
+
+
+def _json_list(values: Any) -> str | None:
+    """An empty list is stored as none at all; jsonb has no NUL either, in a form that only shows here."""
+    if values and any("\x00" in value for value in values):
+        raise BadInput("not_storable", "NUL in langs or tags")
+    return orjson.dumps(values).decode() if values else None
+
+
+HANDLER = RecordHandler("app.bsky.feed.post", (POST, FEED_ITEM, *EMBED_TABLES), rows, metric="post")

@@ -1,0 +1,59 @@
+"""The vocabulary of the AppView's tables: what a row is made of, whose it is, and what it counts towards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Values = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """`column` of aggregate `table` counts the rows whose column `by` names the aggregate's key."""
+
+    table: str
+    key: str
+    column: str
+    by: str
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table that record types fill.
+
+    `owner` is the column with the URI of the record that a row came from. `unique` names the columns of which
+    only one record may have a row (a like of the same post by the same person): the others are duplicates.
+    `types` gives the SQL type of the columns that are not text; generated columns are left out altogether.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    owner: str = "uri"
+    unique: tuple[str, ...] = ()
+    counters: tuple[Counter, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self, **values: Any) -> "Row":
+        return Row(self, tuple(values[column] for column in self.columns))
+
+    def position(self, column: str) -> int:
+        return self.columns.index(column)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    table: Table
+    values: Values
+
+    def __getitem__(self, column: str) -> Any:
+        return self.values[self.table.position(column)]
+
+
+def counted(column: str, by: str) -> Counter:
+    """Counts rows for a record: likes, replies, reposts, quotes."""
+    return Counter("post_agg", "uri", column, by)
+
+
+def counted_by_person(column: str, by: str) -> Counter:
+    """Counts rows for a person: followers, follows, posts."""
+    return Counter("profile_agg", "did", column, by)

@@ -1,0 +1,1 @@
+"""The network becomes events on the streams."""

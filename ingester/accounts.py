@@ -1,0 +1,145 @@
+"""The account of what came in: received = written + filtered + dropped + in memory, for each source, at any moment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from common.events import CreateEvent, DeleteEvent, LabelEvent, StreamEvent, UpdateEvent
+from common.streams import FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
+from ingester.framing import FrameResult
+from ingester.metrics import (
+    CREATES,
+    DELETES,
+    DROPPED,
+    ERRORS,
+    ERRORS_BY_REASON,
+    FILTERED,
+    FIREHOSE_EVENTS,
+    FRAMES,
+    IN_MEMORY,
+    LABELER_EVENTS,
+    LABELS_WRITTEN,
+    RECEIVED,
+    REPOS_FETCHED,
+    REPOS_WRITTEN,
+    STREAM_EVENTS,
+    UPDATES,
+)
+
+_FRAME_REASONS = ("bad_cbor", "bad_frame", "replayed", "oversized_frame", "unwritten", "other")
+_COMMIT_REASONS = (
+    *("too_big", "bad_car", "truncated_car", "bad_cid", "bad_op", "bad_path", "unknown_action", "superseded"),
+    *("missing_block", "bad_block_hash", "bad_record"),
+)
+_SUBSCRIPTION_ERRORS = (
+    *("unreachable", "refused", "closed", "idle", "protocol", "oversized", "fenced"),
+    *("future_cursor", "consumer_too_slow", "error_frame"),
+)
+
+
+_BY_ACTION = {CreateEvent: CREATES, UpdateEvent: UPDATES, DeleteEvent: DELETES}
+
+
+def count_firehose(result: FrameResult) -> None:
+    """What only the firehose counts, once a frame's events are in memory."""
+    if result.filtered:
+        FILTERED.inc(result.filtered)
+    FIREHOSE_EVENTS.inc(len(result.events))
+    for event in result.events:
+        if counter := _BY_ACTION.get(type(event)):
+            counter.inc()
+
+
+def count_nothing(_: FrameResult) -> None:
+    """For sources that have nothing to count beyond the account."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where units come from, and the two counters that are its own. The lists of labels are closed."""
+
+    name: str
+    stream: str
+    received: Counter
+    written: Counter
+    count_events: Callable[[FrameResult], None]
+    kinds: tuple[str, ...]
+    drop_reasons: tuple[str, ...]
+    error_reasons: tuple[str, ...]
+
+
+FIREHOSE = Source(
+    "firehose",
+    FIREHOSE_LIVE,
+    RECEIVED,
+    STREAM_EVENTS,
+    count_firehose,
+    ("#commit", "#sync", "#identity", "#account", "#info", "error", "unknown", "unreadable"),
+    _FRAME_REASONS + _COMMIT_REASONS,
+    _SUBSCRIPTION_ERRORS,
+)
+LABELER = Source(
+    "labeler",
+    LABEL_LIVE,
+    LABELER_EVENTS,
+    LABELS_WRITTEN,
+    count_nothing,
+    ("#labels", "#info", "error", "unknown", "unreadable"),
+    (*_FRAME_REASONS, "bad_label"),
+    _SUBSCRIPTION_ERRORS,
+)
+LISTING = Source(
+    "listing",
+    REPO_BACKFILL,
+    REPOS_FETCHED,
+    REPOS_WRITTEN,
+    count_nothing,
+    (),
+    ("bad_row", "unwritten", "other"),
+    ("page", "fenced"),
+)
+
+
+def units(events: Sequence[StreamEvent | LabelEvent]) -> int:
+    """What the account counts: a label event has as many units as labels, every other event is one."""
+    return sum(len(event.labels) if isinstance(event, LabelEvent) else 1 for event in events)
+
+
+class Account:
+    """Moves the counters of one source so that they add up."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._dropped = {reason: DROPPED.labels(source.name, reason) for reason in source.drop_reasons}
+        self._errors = {reason: ERRORS_BY_REASON.labels(source.name, reason) for reason in source.error_reasons}
+        self._frames = {kind: FRAMES.labels(source.name, kind) for kind in source.kinds}
+
+    def frame(self, kind: str) -> None:
+        self._frames.get(kind, self._frames["unknown"]).inc()
+
+    def accept(self, result: FrameResult, held: int) -> None:
+        """A frame was read, and `held` units of it are now in memory."""
+        self.received(result.received, held, result.dropped)
+        self._source.count_events(result)
+
+    def received(self, count: int, held: int, dropped: Mapping[str, int]) -> None:
+        """`count` units came, of which `held` are now in memory."""
+        self._source.received.inc(count)
+        if held:
+            IN_MEMORY.inc(held)
+        for reason, number in dropped.items():
+            self._dropped.get(reason, self._dropped["other"]).inc(number)
+
+    def written(self, count: int) -> None:
+        IN_MEMORY.dec(count)
+        self._source.written.inc(count)
+
+    def discarded(self, count: int) -> None:
+        """Held units are thrown away, to be received again."""
+        IN_MEMORY.dec(count)
+        self._dropped["unwritten"].inc(count)
+
+    def error(self, reason: str) -> None:
+        ERRORS.inc()
+        self._errors[reason].inc()

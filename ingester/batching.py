@@ -1,0 +1,76 @@
+"""What has been read and not yet written: one batch fills while another is being written, and no more."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """A batch is due when it has `entries` entries or `size_bytes`, or `age_seconds` after it was begun."""
+
+    entries: int
+    size_bytes: int
+    age_seconds: float
+
+
+@dataclass(slots=True)
+class Batch:
+    """Payloads for one stream. Written, they take the cursor to `seq`; there may be none, for frames without events."""
+
+    payloads: list[bytes] = field(default_factory=list)
+    units: int = 0
+    size_bytes: int = 0
+    seq: int = 0
+    time: str = ""
+
+
+class Buffer:
+    """Between one reader and one writer. A full batch that is not taken keeps the reader waiting."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._batch = Batch()
+        self._begun, self._due, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._room.set()
+        self._closed = False
+
+    async def room(self) -> None:
+        await self._room.wait()
+
+    def add(self, payloads: Sequence[bytes], units: int, seq: int, time: str) -> None:
+        """To be called only after `room`, so that a reader which is cancelled waiting has added nothing."""
+        batch = self._batch
+        batch.payloads.extend(payloads)
+        batch.units += units
+        batch.size_bytes += sum(map(len, payloads))
+        batch.seq, batch.time = seq, time or batch.time
+        self._begun.set()
+        if len(batch.payloads) >= self._limits.entries or batch.size_bytes >= self._limits.size_bytes:
+            self._due.set()
+            self._room.clear()
+
+    async def take(self) -> Batch | None:
+        """The next batch once it is due; None when the buffer is closed and empty."""
+        await self._begun.wait()
+        if not self._due.is_set():
+            await self._wait_until_due()
+        batch, self._batch = self._batch, Batch()
+        if not self._closed:
+            self._begun.clear()
+            self._due.clear()
+        self._room.set()
+        return batch if batch.seq else None
+
+    def close(self) -> None:
+        """Nothing more comes: what there is, is due."""
+        self._closed = True
+        self._begun.set()
+        self._due.set()
+
+    async def _wait_until_due(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.age_seconds):
+                await self._due.wait()
+        except TimeoutError:
+            return

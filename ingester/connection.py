@@ -1,0 +1,141 @@
+"""One open websocket: frames in order of their sequence numbers, until it ends. Knows no lexicon."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMessage, WSMsgType
+
+from common.errors import BadInput
+from ingester.accounts import Account
+from ingester.framing import ERROR, INFO, FrameResult
+from ingester.metrics import HostMeter
+
+PING_SECONDS = 20.0
+CLOSE_SECONDS = 1.0
+FUTURE_CURSOR_SECONDS = 60.0
+_ERROR_FRAMES = {
+    "FutureCursor": ("future_cursor", FUTURE_CURSOR_SECONDS),
+    "ConsumerTooSlow": ("consumer_too_slow", 0.0),
+}
+
+Deliver = Callable[[FrameResult], Awaitable[None]]
+ReadFrame = Callable[[bytes], FrameResult]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a connection ended, or did not begin. `wait_seconds` is the least wait before the next one."""
+
+    reason: str
+    detail: str
+    wait_seconds: float = 0.0
+
+
+class Connection:
+    """`position` is the highest sequence number delivered; `started_at` the one asked for."""
+
+    def __init__(
+        self, socket: ClientWebSocketResponse, position: int, read_frame: ReadFrame, account: Account, meter: HostMeter
+    ) -> None:
+        self.position = self.started_at = position
+        self._socket = socket
+        self._read_frame = read_frame
+        self._account = account
+        self._meter = meter
+        self._messages = 0
+        self._delivering = False
+        self._complained = False
+
+    async def run(self, deliver: Deliver, idle_seconds: float) -> Ending:
+        """Deliver frames until the connection ends. May be cancelled at any time."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._read(deliver))
+                watching = tasks.create_task(self._watch(idle_seconds, reading))
+                await asyncio.wait([reading])
+                watching.cancel()
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._socket.close()
+        if reading.cancelled():
+            return Ending("idle", f"nothing came for {idle_seconds:g} s")
+        return reading.result()
+
+    async def _watch(self, idle_seconds: float, reading: "asyncio.Task[Ending]") -> None:
+        """End a silent connection. The library's heartbeat would also end one that waits for room in the stream."""
+        period = min(PING_SECONDS, idle_seconds / 3)
+        silent, seen = 0.0, self._messages
+        while silent < idle_seconds:
+            await asyncio.sleep(period)
+            silent = silent + period if self._messages == seen and not self._delivering else 0.0
+            seen = self._messages
+            with suppress(ConnectionError):
+                await self._socket.ping()
+        reading.cancel()
+
+    async def _read(self, deliver: Deliver) -> Ending:
+        while True:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.BINARY:
+                self._messages += 1
+                ending = await self._take(message.data, deliver)
+                if ending is not None:
+                    return ending
+            elif message.type is WSMsgType.TEXT:
+                self._account.frame("unreadable")
+            else:
+                return self._ending(message)
+
+    async def _take(self, frame: bytes, deliver: Deliver) -> Ending | None:
+        """A frame that cannot be read moves nothing: the next good one takes the cursor past it."""
+        try:
+            result = self._read_frame(frame)
+        except BadInput as bad:
+            self._account.frame("unreadable")
+            self._account.received(1, 0, {bad.reason: 1})
+            return None
+        self._account.frame(result.kind)
+        if not result.seq:
+            return self._heed(result)
+        if result.seq <= self.position:
+            self._drop_replayed(result)
+            return None
+        self._delivering = True
+        await deliver(result)
+        self._delivering = False
+        self.position = result.seq
+        return None
+
+    def _heed(self, notice: FrameResult) -> Ending | None:
+        if notice.kind == ERROR:
+            reason, wait_seconds = _ERROR_FRAMES.get(notice.name, ("error_frame", 0.0))
+            return Ending(reason, f"{notice.name}: {notice.text}", wait_seconds)
+        if notice.kind == INFO:
+            fields = {"notice": notice.name, "detail": notice.text, "cursor": self.started_at}
+            if notice.name == "OutdatedCursor" and self.started_at:
+                self._meter.outdated.inc()
+                log.error("the host no longer has the events after our cursor: backfill what was missed", extra=fields)
+            else:
+                log.info("the host says", extra=fields)
+        return None
+
+    def _drop_replayed(self, result: FrameResult) -> None:
+        """The event at the cursor itself may come again; anything else is a host whose sequence runs backwards."""
+        self._account.received(result.received, 0, {"replayed": result.received})
+        self._meter.regressions.inc()
+        if result.seq != self.started_at and not self._complained:
+            self._complained = True
+            fields = {"seq": result.seq, "after": self.position}
+            log.error("the host's sequence runs backwards; such frames are dropped", extra=fields)
+
+    def _ending(self, message: WSMessage) -> Ending:
+        error = message.data
+        if isinstance(error, WebSocketError):
+            too_large = error.code == WSCloseCode.MESSAGE_TOO_BIG
+            return Ending("oversized" if too_large else "protocol", str(error))
+        return Ending("closed", f"close code {self._socket.close_code}")

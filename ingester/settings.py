@@ -1,0 +1,47 @@
+"""The ingester's settings."""
+
+from dataclasses import dataclass
+
+from common.settings import env
+
+MODES = ("all", "firehose", "backfill", "labeler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    redis_url: str = env("REDIS_URL", "redis://localhost:6379", "The Redis that holds the streams.", secret=True)
+    relay_hosts: tuple[str, ...] = env(
+        "INGESTER_RELAY_HOSTS",
+        ("bsky.network",),
+        "Relays to read the firehose and the list of repos from; ws:// or http:// before a name is plain text.",
+    )
+    labeler_hosts: tuple[str, ...] = env("INGESTER_LABELER_HOSTS", (), "Labelers to read; none is fine.")
+    modes: tuple[str, ...] = env(
+        "INGESTER_MODE", ("all",), "What to run: all, or some of firehose, backfill (the list of repos) and labeler."
+    )
+    collections: tuple[str, ...] = env(
+        "INGESTER_COLLECTIONS",
+        ("app.bsky.*", "chat.bsky.*"),
+        "Collections whose records go to the streams: NSIDs, or prefixes that end in .*; * is all.",
+    )
+    high_water_mark: int = env(
+        "INGESTER_HIGH_WATER_MARK", 100_000, "Entries in a stream at which writing to it waits until it has drained."
+    )
+    memory_share: float = env(
+        "INGESTER_MEMORY_SHARE", 0.8, "Share of Redis' maxmemory at which writing waits; 0.2 to 1."
+    )
+    batch_size: int = env("INGESTER_BATCH_SIZE", 500, "Entries written at once; twice as many are held in memory.")
+    batch_bytes: int = env("INGESTER_BATCH_BYTES", 8_388_608, "Bytes at which a batch is written however few entries.")
+    batch_timeout_ms: int = env("INGESTER_BATCH_TIMEOUT_MS", 1000, "Longest that an event waits for its batch to fill.")
+    idle_seconds: float = env(
+        "INGESTER_IDLE_SECONDS", 60.0, "Silence after which a relay's connection is taken for dead."
+    )
+    labeler_idle_seconds: float = env(
+        "INGESTER_LABELER_IDLE_SECONDS", 600.0, "The same for labelers, which may be quiet for long."
+    )
+    metrics_port: int = env("METRICS_PORT", 4100, "Port of /metrics, /healthz and /readyz.")
+    log_level: str = env("LOG_LEVEL", "INFO", "Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.")
+    data_is_disposable: bool = env(
+        "DATA_IS_DISPOSABLE", False, "Start although Redis has no append-only file and would forget on a restart."
+    )
+    grace_seconds: float = env("GRACE_SECONDS", 20.0, "How long to finish the work in hand when told to stop.")

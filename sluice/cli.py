@@ -1,0 +1,163 @@
+"""The command `sluice`: the pipeline on a recorded network, on the live one, or one daemon of it."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+
+from common.daemon import entrypoint
+from common.errors import CannotStart
+from indexer.migrations import migrate as migrate_schema
+from sluice.demo import Demo, Options, Servers
+from sluice.processes import DaemonFailed
+from sluice.show import ProgressView, print_json, print_result
+from sluice.up import run as run_up
+
+RECORDINGS = Path(__file__).parent / "recordings"
+SHIPPED = RECORDINGS / "full.tar.zst"
+
+app = typer.Typer(
+    help="Carries the AT Protocol network into Postgres: verified, lossless, exact.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+RedisUrl = Annotated[str, typer.Option(help="A Redis that runs already; without it one is started.")]
+PostgresUrl = Annotated[str, typer.Option(help="A Postgres that runs already; without it one is started.")]
+Schema = Annotated[str, typer.Option(help="The AppView's schema: created and migrated where it is missing.")]
+Keep = Annotated[Path | None, typer.Option(help="Folder for the started servers' data; without it they leave none.")]
+Indexers = Annotated[int, typer.Option(min=1, help="How many indexers share the work.")]
+
+
+@app.callback(invoke_without_command=True)
+def top(show_version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False) -> None:
+    if show_version:
+        typer.echo(f"sluice {version('sluice')}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    recording: Annotated[
+        Path, typer.Argument(help="A recording: a folder or a .tar.zst.", show_default=False)
+    ] = SHIPPED,
+    until_drained: Annotated[bool, typer.Option("--until-drained", help="End when everything is indexed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
+    keep: Keep = None,
+    postgres_url: PostgresUrl = "",
+    redis_url: RedisUrl = "",
+    schema: Schema = "bsky",
+    indexers: Indexers = 1,
+    backfill: Annotated[str, typer.Option(help="Fetch whole repos: after the live events, none, only, or mixed.")] = "",
+) -> None:
+    """Play a recorded network through the three daemons into Postgres; nothing else needs to run.
+
+    Ends with 0 only if all that the recording holds is accounted for: written, filtered, or dropped with a reason.
+    """
+    options = Options(recording, Servers(redis_url, postgres_url, schema, keep), indexers, backfill)
+    _run(_play(options, until_drained=until_drained, as_json=as_json))
+
+
+@app.command()
+def up(
+    relay: Annotated[str, typer.Option(help="Relays, separated by commas.")] = "bsky.network",
+    plc: Annotated[str, typer.Option(help="The did:plc directory.")] = "https://plc.directory",
+    labelers: Annotated[str, typer.Option(help="Labelers, separated by commas.")] = "",
+    backfill: Annotated[bool, typer.Option(help="List and fetch every repo of the network as well.")] = False,
+    keep: Keep = None,
+    postgres_url: PostgresUrl = "",
+    redis_url: RedisUrl = "",
+    schema: Schema = "bsky",
+    indexers: Indexers = 1,
+) -> None:
+    """Run the same pipeline on the live network, until Ctrl-C."""
+    servers = Servers(redis_url, postgres_url, schema, keep)
+    _run(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
+
+
+@app.command()
+def migrate(
+    database_url: Annotated[str, typer.Option(envvar="DATABASE_URL", help="The Postgres to migrate.")],
+    schema: Annotated[str, typer.Option(envvar="DATABASE_SCHEMA", help="The AppView's schema.")] = "bsky",
+) -> None:
+    """Bring a database to the schema that the indexer needs, empty or migrated by an AppView before."""
+    _run(_migrate(database_url, schema))
+
+
+@app.command()
+def ingester() -> None:
+    """Run the ingester, configured by its environment (docs/settings.md)."""
+    entrypoint(import_module("ingester.app").main)
+
+
+@app.command()
+def backfiller() -> None:
+    """Run a backfiller, configured by its environment (docs/settings.md)."""
+    entrypoint(import_module("backfiller.app").main)
+
+
+@app.command()
+def indexer() -> None:
+    """Run an indexer, configured by its environment (docs/settings.md)."""
+    entrypoint(import_module("indexer.app").main)
+
+
+async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
+    view = ProgressView(quiet=as_json)
+    async with Demo(options, view.show) as player:
+        with view:
+            result = await player.play()
+        (print_json if as_json else print_result)(result)
+        if not until_drained:
+            sys.stderr.write("everything is indexed; the daemons stay up until Ctrl-C\n")
+            await asyncio.Event().wait()
+    return 1 if result.account.faults else 0
+
+
+async def _migrate(database_url: str, schema: str) -> int:
+    try:
+        connection = await asyncpg.connect(database_url)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
+    try:
+        applied = await migrate_schema(connection, schema)
+    finally:
+        await connection.close()
+    typer.echo("\n".join(applied) if applied else "nothing to do")
+    return 0
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    """Ends the process: 0, 1 if something is not as it should be, 2 if it cannot start like this, 130 after Ctrl-C."""
+    try:
+        code = asyncio.run(_interruptible(work))
+    except CannotStart as refusal:
+        sys.stderr.write(f"cannot start: {refusal}\n")
+        code = 2
+    except DaemonFailed as failure:
+        sys.stderr.write(f"{failure}\n")
+        code = 1
+    raise typer.Exit(code)
+
+
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    """SIGTERM ends like Ctrl-C: everything that was started is stopped first."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 130
+
+
+def main() -> None:
+    app()

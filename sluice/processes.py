@@ -1,0 +1,140 @@
+"""Daemons as child processes: started with an environment, watched, scraped, and stopped with us however we end."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from common.errors import CannotStart
+
+READY_SECONDS = 30.0
+POLL_SECONDS = 0.05
+# what a daemon needs of our own environment; its settings come from `environ` alone, as in a container
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+class DaemonFailed(Exception):
+    """A daemon ended that should run; the message is what it said last."""
+
+
+class DaemonProcess:
+    """`python -m MODULE` under a guard, which ends it when we end (sluice/guard.py). Its log goes to a file."""
+
+    def __init__(self, name: str, module: str, environ: Mapping[str, str], port: int, folder: Path) -> None:
+        self.name = name
+        self.port = port
+        self.log = folder / f"{name}.log"
+        task = {
+            "commands": [[sys.executable, "-m", module]],
+            "user": None,
+            "stop_signal": signal.SIGTERM,
+            "folder": str(folder),
+            "temporary": False,
+        }
+        with self.log.open("ab") as log:
+            self._guard = _start(task, environ, log)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def check(self) -> None:
+        """Raises DaemonFailed if it has ended."""
+        if self._guard.poll() is not None:
+            raise DaemonFailed(f"{self.name} ended with exit code {self._guard.returncode}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:2000] if lines else "it said nothing"
+
+    async def until_ready(self, http: aiohttp.ClientSession) -> None:
+        """Raises DaemonFailed, or CannotStart where the daemon itself said so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while not await self._is_ready(http):
+                    if self._guard.poll() == 2:
+                        raise CannotStart(f"{self.name}: {self.last_words().removeprefix('cannot start: ')}")
+                    self.check()
+                    await asyncio.sleep(POLL_SECONDS)
+                return
+        raise DaemonFailed(f"{self.name} is not ready within {READY_SECONDS:.0f} s: {self.last_words()}")
+
+    async def _is_ready(self, http: aiohttp.ClientSession) -> bool:
+        try:
+            async with http.get(f"{self.url}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def metrics(self, http: aiohttp.ClientSession) -> "Metrics":
+        """What it exports now. Raises DaemonFailed if it has ended."""
+        self.check()
+        async with http.get(f"{self.url}/metrics") as answer:
+            return Metrics.of(await answer.text())
+
+    async def stop(self) -> int:
+        """Its exit code, after SIGTERM."""
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+        return await asyncio.to_thread(self._guard.wait)
+
+
+class Metrics:
+    """Samples of a daemon: by name, and by name and one label's value."""
+
+    def __init__(self) -> None:
+        self._totals: defaultdict[str, float] = defaultdict(float)
+        self._by_label: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+
+    @classmethod
+    def of(cls, *pages: str) -> "Metrics":
+        """The samples of all pages, summed."""
+        metrics = cls()
+        for page in pages:
+            metrics.add(page)
+        return metrics
+
+    def add(self, page: str) -> None:
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                self._totals[sample.name] += sample.value
+                for label, value in sample.labels.items():
+                    self._by_label[sample.name, label][value] += sample.value
+
+    def __getitem__(self, name: str) -> int:
+        return int(self._totals.get(name, 0))
+
+    def by(self, name: str, label: str) -> dict[str, int]:
+        return {value: int(number) for value, number in self._by_label[name, label].items() if number}
+
+    def __add__(self, other: "Metrics") -> "Metrics":
+        total = Metrics()
+        for metrics in (self, other):
+            for name, value in metrics._totals.items():
+                total._totals[name] += value
+            for key, values in metrics._by_label.items():
+                for label, value in values.items():
+                    total._by_label[key][label] += value
+        return total
+
+
+def _start(task: Mapping[str, object], environ: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), json.dumps(task)],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        env={**inherited, **environ},
+        start_new_session=True,  # Ctrl-C is meant for us: we stop the daemons in order
+    )

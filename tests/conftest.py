@@ -1,0 +1,148 @@
+"""Real servers started once, and what a test asks of them: an empty Redis, a database of its own, a recorded network.
+
+TEST_REDIS_URL and TEST_DATABASE_URL name servers that already run; the Redis database there is emptied.
+"""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from common.redis_connection import open_redis
+from sluice.network import RecordedNetwork
+from sluice.recording import Recording
+from sluice.stack import embedded_postgres, embedded_redis
+
+RECORDINGS = Path(__file__).parent / "data" / "recordings"
+SHIPPED_RECORDINGS = Path(__file__).parents[1] / "sluice" / "recordings"
+SCHEMA = "bsky"
+
+OpenRecording = Callable[[str], Recording]
+StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_server() -> AsyncIterator[str]:
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    async with embedded_redis(temporary_in=_memory_folder()) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_server() -> AsyncIterator[str]:
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    async with embedded_postgres(disposable=True, temporary_in=_memory_folder()) as url:
+        yield url
+
+
+@pytest.fixture
+async def redis_url(redis_server: str) -> str:
+    """A Redis that holds nothing."""
+    async with open_redis(redis_server) as client:
+        await client.flushdb()
+    return redis_server
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def database_url(postgres_server: str) -> AsyncIterator[str]:
+    """A database of the test's own, without any table."""
+    async with _database(postgres_server, "template1") as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_template(postgres_server: str) -> AsyncIterator[str]:
+    """The name of a migrated database that is only copied."""
+    from indexer.migrations import migrate  # here, so that tests without tables need no indexer
+
+    async with _database(postgres_server, "template1") as url:
+        connection = await asyncpg.connect(url)
+        try:
+            await migrate(connection, SCHEMA)
+        finally:
+            await connection.close()
+        yield urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture
+async def migrated_url(postgres_server: str, migrated_template: str) -> AsyncIterator[str]:
+    """A database of the test's own, with every table in the schema `bsky`."""
+    async with _database(postgres_server, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def pool(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with asyncpg.create_pool(migrated_url, min_size=1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def recording() -> Iterator[OpenRecording]:
+    """Opens a recording by its name: basic, follows, load-tiny or full."""
+    with ExitStack() as stack:
+
+        @cache
+        def opened(name: str) -> Recording:
+            folder = SHIPPED_RECORDINGS if name == "full" else RECORDINGS
+            return stack.enter_context(Recording.open(folder / f"{name}.tar.zst"))
+
+        yield opened
+
+
+@pytest.fixture
+async def network(recording: OpenRecording) -> AsyncIterator[StartNetwork]:
+    """Serves a recording, given by its name: `await network("basic", pace=100)`."""
+    async with AsyncExitStack() as stack:
+
+        async def started(name: str, **options: Any) -> RecordedNetwork:
+            return await stack.enter_async_context(RecordedNetwork(recording(name), **options))
+
+        yield started
+
+
+def _memory_folder() -> Path | None:
+    """Copying a database takes 20 ms in memory and most of a second on a busy disk. None if there is no room."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return None
+    facts = os.statvfs(folder)
+    fits = facts.f_bavail * facts.f_frsize > 4 << 30 and not facts.f_flag & os.ST_NOEXEC
+    return folder if fits else None
+
+
+@asynccontextmanager
+async def _database(server: str, template: str) -> AsyncIterator[str]:
+    name = f"sluice_test_{uuid.uuid4().hex}"
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+    try:
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    finally:
+        await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _execute(server: str, statement: str) -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

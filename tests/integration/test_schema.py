@@ -1,0 +1,277 @@
+"""The database that the migrations make is the AppView's, with ours beside it, and a wrong one is refused."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from common.errors import CannotStart
+from indexer.migrations import check_durability, check_schema, migrate
+from indexer.records import HANDLERS
+from indexer.schema import NEEDED, NEEDED_OWN, column_types, migrations
+from tests.catalogue import catalogue
+
+SCHEMA, OWN = "bsky", "sluice_bsky"
+APPVIEW = Path(__file__).parents[1] / "data" / "bsky-schema.json"
+ALL_FILES = [migration.name for migration in migrations()]
+OWN_FILES = [migration.name for migration in migrations() if migration.is_own]
+VARCHAR = {"type": "character varying", "nullable": True, "default": None}
+
+
+def appview_relations() -> dict[str, dict[str, Any]]:
+    """The live catalogue of @atproto/bsky 0.0.275, and the one index that 0.0.277 adds to it."""
+    relations: dict[str, dict[str, Any]] = json.loads(APPVIEW.read_text())["tables"]
+    for relation in relations.values():
+        del relation["rows"]
+    relations["like"]["indexes"]["like_subject_sort_at_creator_idx"] = (
+        'CREATE INDEX like_subject_sort_at_creator_idx ON "like" USING btree (subject, "sortAt" DESC) INCLUDE (creator)'
+    )
+    return relations
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def role(connection: asyncpg.Connection) -> AsyncIterator[str]:
+    """A role that may do nothing but connect."""
+    name = f"test_{uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {name}")
+    yield name
+    await connection.execute(f"RESET ROLE; DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def appview_migrates(connection: asyncpg.Connection) -> None:
+    await connection.execute(f"CREATE SCHEMA {SCHEMA}; SET search_path TO {SCHEMA}, public")
+    for migration in migrations():
+        if not migration.is_own:
+            await connection.execute(migration.sql)
+    await connection.execute("RESET search_path")
+
+
+async def test_the_migrated_schema_is_that_of_the_appview_and_a_rev(connection: asyncpg.Connection) -> None:
+    assert await migrate(connection, SCHEMA) == ALL_FILES
+    expected = appview_relations()
+    expected["record"]["columns"]["rev"] = VARCHAR
+    actual = await catalogue(connection, SCHEMA)
+    assert sorted(actual) == sorted(expected)
+    for name, relation in expected.items():
+        assert actual[name] == relation, name
+        assert list(actual[name]["columns"]) == list(relation["columns"]), name
+
+
+async def test_every_migration_of_the_appview_is_marked_as_executed(connection: asyncpg.Connection) -> None:
+    await migrate(connection, SCHEMA)
+    rows = await connection.fetch(f"SELECT name, timestamp FROM {SCHEMA}.kysely_migration ORDER BY timestamp, name")
+    names = [row["name"] for row in rows]
+    assert len(names) == 59
+    assert names[0] == "_20230309T045948368Z"
+    assert names[-1] == "_20260819T170000000Z"
+    assert all(re.fullmatch(r"_\d{8}T\d{9}Z", name) for name in names)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row["timestamp"]) for row in rows)
+    lock = await connection.fetch(f"SELECT id, is_locked FROM {SCHEMA}.kysely_migration_lock")
+    assert [tuple(row) for row in lock] == [("migration_lock", 0)]
+
+
+async def test_the_rows_that_the_appview_seeds_are_there(connection: asyncpg.Connection) -> None:
+    await migrate(connection, SCHEMA)
+    rows = dict(await connection.fetch(f"SELECT name, value FROM {SCHEMA}.view_param"))
+    assert rows == {"whats_hot_like_threshold": "2", "whats_hot_interval": "1day"}
+
+
+async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: asyncpg.Connection) -> None:
+    await migrate(connection, SCHEMA)
+    own = await catalogue(connection, OWN)
+    assert {name: relation["primaryKey"] for name, relation in own.items()} == {
+        "repo": ["did"],
+        "tombstone": ["uri"],
+        "snapshot": ["did", "rev", "records"],
+        "handle_check": ["did"],
+        "deletion_check": ["did"],
+        "dead_letter": ["id"],
+        "migration": ["version"],
+    }
+    del own["migration"]
+    assert {name: list(relation["columns"]) for name, relation in own.items()} == {
+        name: list(column_types(columns)) for name, columns in NEEDED_OWN.items()
+    }
+    assert own["dead_letter"]["unique"] == {"dead_letter_unique_entry": ["stream", "entry_id"]}
+    assert {"tombstone_did_idx", "handle_check_due_at_idx", "deletion_check_due_at_idx"} <= {
+        index for relation in own.values() for index in relation["indexes"]
+    }
+    by_bytes = await connection.fetch(
+        "SELECT a.attname, a.attcollation = '\"C\"'::regcollation FROM pg_attribute a"
+        " JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'"
+        " WHERE (c.relnamespace = $1::text::regnamespace AND a.attname IN ('did', 'rev', 'floor_rev', 'uri'))"
+        " OR a.attrelid = 'bsky.record'::regclass AND a.attname = 'rev'",
+        OWN,
+    )
+    assert len(by_bytes) == 12
+    assert all(is_c for _, is_c in by_bytes)
+
+
+async def test_migrating_twice_changes_nothing(connection: asyncpg.Connection) -> None:
+    await migrate(connection, SCHEMA)
+    before = await catalogue(connection, SCHEMA), await catalogue(connection, OWN)
+    assert await migrate(connection, SCHEMA) == []
+    assert (await catalogue(connection, SCHEMA), await catalogue(connection, OWN)) == before
+
+
+async def test_two_migrators_at_once_apply_each_file_once(database_url: str) -> None:
+    connections = [await asyncpg.connect(database_url) for _ in range(2)]
+    first, second = await asyncio.gather(*(migrate(connection, SCHEMA) for connection in connections))
+    for connection in connections:
+        await connection.close()
+    assert sorted(first + second) == ALL_FILES
+
+
+async def test_a_schema_that_the_appview_made_gets_only_what_is_ours(connection: asyncpg.Connection) -> None:
+    await appview_migrates(connection)
+    before = await catalogue(connection, SCHEMA)
+    assert await migrate(connection, SCHEMA) == OWN_FILES
+    before["record"]["columns"]["rev"] = VARCHAR
+    assert await catalogue(connection, SCHEMA) == before
+    assert await migrate(connection, SCHEMA) == []
+    await check_schema(connection, SCHEMA)
+
+
+async def test_a_new_file_for_the_appviews_tables_reaches_a_schema_that_we_made(connection: asyncpg.Connection) -> None:
+    await migrate(connection, SCHEMA)
+    await connection.execute(f"DROP TABLE {SCHEMA}.notification, {SCHEMA}.actor_state")
+    await connection.execute(f"DELETE FROM {OWN}.migration WHERE version = 7")
+    assert await migrate(connection, SCHEMA) == ["0007_appview_notifications"]
+
+
+async def test_a_schema_that_an_old_appview_made_is_refused(connection: asyncpg.Connection) -> None:
+    await appview_migrates(connection)
+    await connection.execute(f"DROP TABLE {SCHEMA}.post_embed_gallery_image")
+    with pytest.raises(CannotStart, match=r"post_embed_gallery_image is missing; if the AppView made it"):
+        await migrate(connection, SCHEMA)
+
+
+async def test_tables_of_somebody_else_are_not_touched(connection: asyncpg.Connection) -> None:
+    await connection.execute(f"CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.post (id integer)")
+    with pytest.raises(CannotStart, match=r'0004_appview_posts .* relation "post" already exists'):
+        await migrate(connection, SCHEMA)
+    assert list((await catalogue(connection, SCHEMA))["post"]["columns"]) == ["id"]
+
+
+async def test_an_applied_file_that_was_changed_is_refused(connection: asyncpg.Connection) -> None:
+    await migrate(connection, SCHEMA)
+    await connection.execute(f"UPDATE {OWN}.migration SET checksum = 'other' WHERE version = 5")
+    with pytest.raises(CannotStart, match="0005_appview_feeds was changed after it was applied"):
+        await migrate(connection, SCHEMA)
+
+
+async def test_a_role_without_rights_is_told_so_in_one_line(connection: asyncpg.Connection, role: str) -> None:
+    await connection.execute(f"SET ROLE {role}")
+    with pytest.raises(CannotStart, match=r"cannot apply 0001_own_migration .* permission denied") as refusal:
+        await migrate(connection, SCHEMA)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("rights", "refused"),
+    [
+        ("SELECT ON ALL TABLES IN SCHEMA {schemas}", "bsky.actor, bsky.actor_block, .* and [0-9]+ more$"),
+        ("ALL ON ALL TABLES IN SCHEMA {schemas}", "bsky.notification_id_seq$"),
+    ],
+)
+async def test_a_role_that_cannot_write_cannot_start(
+    connection: asyncpg.Connection, role: str, rights: str, refused: str
+) -> None:
+    await migrate(connection, SCHEMA)
+    schemas = f"{SCHEMA}, {OWN}"
+    await connection.execute(
+        f"GRANT USAGE ON SCHEMA {schemas} TO {role}; GRANT {rights.format(schemas=schemas)} TO {role}; SET ROLE {role}"
+    )
+    with pytest.raises(CannotStart, match=f"role {role} may not use {refused}"):
+        await check_schema(connection, SCHEMA)
+
+
+async def test_a_role_that_may_only_read_and_write_rows_can_start(connection: asyncpg.Connection, role: str) -> None:
+    await migrate(connection, SCHEMA)
+    await connection.execute(
+        f"GRANT USAGE ON SCHEMA {SCHEMA}, {OWN} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {role};"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA}, {OWN} TO {role};"
+        f"REVOKE INSERT, UPDATE, DELETE ON {SCHEMA}.thread_mute FROM {role}; SET ROLE {role}"
+    )
+    await check_schema(connection, SCHEMA)
+    assert await migrate(connection, SCHEMA) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("ALTER TABLE bsky.record DROP COLUMN rev", "column bsky.record.rev is missing"),
+        ("DROP TABLE bsky.quote", "table bsky.quote is missing"),
+        ("ALTER TABLE bsky.post ALTER langs TYPE text", "column bsky.post.langs is text, not jsonb"),
+        ("DROP TABLE sluice_bsky.tombstone", "table sluice_bsky.tombstone is missing"),
+        ("DROP SCHEMA sluice_bsky CASCADE", "table sluice_bsky.repo is missing"),
+    ],
+)
+async def test_what_is_missing_is_named(connection: asyncpg.Connection, damage: str, named: str) -> None:
+    await migrate(connection, SCHEMA)
+    await check_schema(connection, SCHEMA)
+    await connection.execute(damage)
+    with pytest.raises(CannotStart, match=f"{named}.*; run: sluice migrate$"):
+        await check_schema(connection, SCHEMA)
+
+
+def test_every_column_that_a_record_fills_is_checked_before_the_start() -> None:
+    for table in {table for handler in HANDLERS.values() for table in handler.tables}:
+        checked = column_types(NEEDED[table.name])
+        assert set(table.columns) <= set(checked), table.name
+        assert {column: checked[column] for column in table.types} == dict(table.types), table.name
+
+
+async def test_an_empty_database_is_not_a_schema(connection: asyncpg.Connection) -> None:
+    missing = len(NEEDED) + len(NEEDED_OWN) - 5
+    with pytest.raises(CannotStart, match=f"table bsky.actor is missing.* and {missing} more; run: sluice migrate"):
+        await check_schema(connection, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["", "b-sky", 'b"; --', "1bsky", "pg_bsky", "b" * 57, "bsky\n", "bský"])
+async def test_a_schema_name_that_is_not_plain_is_refused(connection: asyncpg.Connection, name: str) -> None:
+    with pytest.raises(CannotStart, match="cannot be a schema"):
+        await migrate(connection, name)
+
+
+@pytest.mark.parametrize("name", ["public", "Bsky_2", "like"])
+async def test_any_plain_schema_name_will_do(connection: asyncpg.Connection, name: str) -> None:
+    assert await migrate(connection, name) == ALL_FILES
+    await check_schema(connection, name)
+
+
+@pytest.mark.parametrize("unsafe", ["off", "local", "remote_write"])
+async def test_a_commit_that_a_crash_can_lose_is_refused(connection: asyncpg.Connection, unsafe: str) -> None:
+    await connection.execute(f"SET synchronous_commit TO {unsafe}")
+    with pytest.raises(CannotStart, match=f"synchronous_commit={unsafe}"):
+        await check_durability(connection)
+    await check_durability(connection, disposable=True)
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+async def test_a_server_that_can_lose_commits_is_refused(connection: asyncpg.Connection, setting: str) -> None:
+    try:
+        await connection.execute(f"ALTER SYSTEM SET {setting} TO off")
+        await connection.execute("SELECT pg_reload_conf()")
+        async with asyncio.timeout(10):
+            while await connection.fetchval("SELECT current_setting($1)", setting) != "off":  # noqa: ASYNC110 - not announced
+                await asyncio.sleep(0.01)
+        with pytest.raises(CannotStart, match=f"{setting}=off"):
+            await check_durability(connection)
+        await check_durability(connection, disposable=True)
+    finally:
+        await connection.execute(f"ALTER SYSTEM RESET {setting}")
+        await connection.execute("SELECT pg_reload_conf()")

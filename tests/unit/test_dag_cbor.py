@@ -1,0 +1,260 @@
+"""DAG-CBOR and CIDs: what is accepted, what is refused, and that refusing is cheap."""
+
+import json
+import math
+import time
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from common.dag_cbor import (
+    MAX_DEPTH,
+    Link,
+    check,
+    cid_from_text,
+    cid_of,
+    cid_text,
+    decode,
+    decode_header_and_body,
+    encode,
+    is_cid,
+)
+from common.errors import BadInput
+from tests.recorded_frames import BASIC
+from tests.refusals import refusal
+
+VECTORS = Path(__file__).parents[1] / "data" / "vectors"
+DASL = [case for path in sorted((VECTORS / "dasl").glob("*.json")) for case in json.loads(path.read_text())]
+CODEC = VECTORS / "ipld-codec"
+OURS = {"basic", "dag-cbor", "dasl-cid"}
+NOT_OURS = {"Big DASL CID"}  # blake3, which atproto does not have
+DATA_MODEL = json.loads((VECTORS / "atproto-interop/data-model/data-model-fixtures.json").read_text())
+CID = bytes.fromhex("01711220") + bytes(range(32))
+
+floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: x != 0 or math.copysign(1, x) > 0)
+integers = st.integers(-(2**64), 2**64 - 1)
+scalars = st.none() | st.booleans() | integers | floats | st.text(max_size=30) | st.binary(max_size=30)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=25) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+def cases(kind: str) -> list[Any]:
+    chosen = [c for c in DASL if c["type"] == kind and OURS & set(c["tags"]) and c["name"] not in NOT_OURS]
+    return [pytest.param(bytes.fromhex(c["data"]), id=c["name"]) for c in chosen]
+
+
+# what is accepted, and what is not
+
+
+@pytest.mark.parametrize("block", cases("roundtrip"))
+def test_what_dag_cbor_allows_is_accepted(block: bytes) -> None:
+    assert refusal(decode, block) is None
+
+
+@pytest.mark.parametrize("block", cases("invalid_in"))
+def test_what_dag_cbor_forbids_is_refused(block: bytes) -> None:
+    assert refusal(decode, block) == "bad_cbor"
+
+
+@pytest.mark.parametrize("path", sorted(CODEC.glob("*.dag-cbor")), ids=lambda path: path.stem)
+def test_a_fixture_is_encoded_again_to_the_same_bytes(path: Path) -> None:
+    block = path.read_bytes()
+    value = decode(block)
+    if not check(block):  # a link decodes to bytes, which would be encoded as such
+        assert encode(value) == block
+
+
+@pytest.mark.parametrize("path", sorted((CODEC / "refused").iterdir()), ids=lambda path: path.stem)
+def test_foreign_cids_short_floats_and_deep_nesting_are_refused(path: Path) -> None:
+    assert refusal(decode, path.read_bytes()) == "bad_cbor"
+
+
+def test_duplicate_keys_are_refused() -> None:
+    for case in json.loads((CODEC / "duplicate-keys.json").read_text()):
+        assert refusal(decode, bytes.fromhex(case["hex"])) == "bad_cbor"
+
+
+@pytest.mark.parametrize("head", [0x00, 0x20, 0x40, 0x60, 0x80, 0xA0])
+@pytest.mark.parametrize(("info", "least"), [(24, 24), (25, 1 << 8), (26, 1 << 16), (27, 1 << 32)])
+def test_a_number_or_length_one_below_its_form_is_refused(head: int, info: int, least: int) -> None:
+    details = []
+    for argument in (least - 1, least):
+        try:
+            check(bytes((head | info,)) + argument.to_bytes(1 << info - 24, "big"))
+        except BadInput as error:
+            details.append(error.detail)
+    assert details.count("not the shortest form") == 1
+
+
+@pytest.mark.parametrize("info", [28, 29, 30, 31])
+@pytest.mark.parametrize("head", range(0, 256, 32))
+def test_reserved_and_indefinite_forms_are_refused(head: int, info: int) -> None:
+    assert refusal(decode, bytes((head | info,)) + bytes(16) + b"\xff") == "bad_cbor"
+
+
+def test_every_prefix_of_a_block_is_refused() -> None:
+    for fixture in DATA_MODEL:
+        block = b64decode(fixture["cbor_base64"] + "==")
+        assert [refusal(decode, block[:end]) for end in range(len(block))] == ["bad_cbor"] * len(block)
+
+
+def test_a_link_is_told_from_bytes_that_look_like_one() -> None:
+    block = encode({"a": Link(CID), "b": CID, "c": b"short", "d": bytes(24)})
+    assert check(block) == [True, False, False]
+    assert decode(block) == {"a": CID, "b": CID, "c": b"short", "d": bytes(24)}
+
+
+# what costs too much
+
+
+def nested(levels: int, head: bytes = b"\x81", core: bytes = b"\xf6") -> bytes:
+    return head * levels + core
+
+
+@pytest.mark.parametrize("head", [b"\x81", b"\xa1\x61a"])
+def test_the_depth_limit_is_exact(head: bytes) -> None:
+    assert refusal(decode, nested(MAX_DEPTH, head)) is None
+    assert refusal(decode, nested(MAX_DEPTH + 1, head)) == "bad_cbor"
+
+
+def test_the_item_limit_is_exact_and_counts_all_containers() -> None:
+    check(encode([[1, 2], {"a": 3}]), max_items=6)
+    with pytest.raises(BadInput):
+        check(encode([[1, 2], {"a": 3}]), max_items=5)
+
+
+def claims(major: int, count: int, width: int = 8) -> bytes:
+    return bytes((major << 5 | 24 + width.bit_length() - 1,)) + count.to_bytes(width, "big")
+
+
+MEGA = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        pytest.param(nested(MEGA), id="deep"),
+        pytest.param(b"".join(claims(4, MEGA - 5 * i, 4) for i in range(900)) + bytes(MEGA), id="claims"),
+        pytest.param(claims(4, MEGA, 4) + b"\x80" * MEGA, id="many"),
+        pytest.param(claims(4, 2**64 - 1), id="array"),
+        pytest.param(claims(5, 2**64 - 1), id="map"),
+        pytest.param(claims(3, 2**64 - 1), id="text"),
+        pytest.param(claims(2, 2**63 - 1), id="bytes"),
+    ],
+)
+def test_a_bomb_is_refused_before_it_costs_anything(bomb: bytes) -> None:
+    started = time.process_time()
+    assert refusal(decode, bomb) == "bad_cbor"
+    assert time.process_time() - started < 0.01
+
+
+@given(st.binary(max_size=200))
+@example(b"\xd8\x2a\x58\x25\x00\x01\x71\x12\x20")
+def test_garbage_is_refused_or_was_canonical(block: bytes) -> None:
+    reason = refusal(decode, block)
+    assert reason == "bad_cbor" or any(check(block)) or encode(decode(block)) == block
+
+
+@given(st.integers(0, len(BASIC) - 1), st.data())
+@settings(max_examples=50)
+def test_a_damaged_frame_raises_nothing_but_bad_input(which: int, data: st.DataObject) -> None:
+    frame = bytearray(BASIC[which])
+    for at in data.draw(st.lists(st.integers(0, len(frame) - 1), min_size=1, max_size=4)):
+        frame[at] = data.draw(st.integers(0, 255))
+    assert refusal(decode_header_and_body, bytes(frame)) in (None, "bad_cbor")
+
+
+# encoding
+
+
+@given(values)
+@settings(max_examples=50)
+def test_what_is_encoded_decodes_to_the_same(value: Any) -> None:
+    block = encode(value)
+    assert decode(block) == value
+    assert encode(decode(block)) == block
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.0, 1 << 64, -(1 << 64) - 1, "\ud800"])
+def test_what_has_no_encoding_is_refused(value: Any) -> None:
+    with pytest.raises(BadInput, match="bad_cbor"):
+        encode([value])
+
+
+def test_a_value_that_contains_itself_is_too_deep() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(BadInput, match="too deep"):
+        encode(loop)
+
+
+def test_keys_are_sorted_by_length_and_then_by_bytes() -> None:
+    assert encode({"bb": 1, "é": 2, "a": 3, "aaa": 4}) == bytes.fromhex("a4616103 62626201 62c3a902 6361616104")
+
+
+# websocket messages
+
+
+def test_every_recorded_frame_is_a_header_and_a_body() -> None:
+    headers = [decode_header_and_body(frame) for frame in BASIC]
+    assert {header["t"] for header, _ in headers} == {"#identity", "#account", "#sync", "#commit"}
+    assert [body["seq"] for _, body in headers] == list(range(1, 61))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        encode({"op": 1}),
+        encode({"op": 1}) + encode({}) + encode({}),
+        encode({"op": 1}) + encode({}) + b"\xff",
+        encode([1]) + encode({}),
+        encode({"op": 1}) + encode([1]),
+        encode({"op": 1}) + encode({"a": 1})[:-1],
+    ],
+)
+def test_a_frame_that_is_not_two_maps_is_refused(frame: bytes) -> None:
+    with pytest.raises(BadInput, match="bad_cbor"):
+        decode_header_and_body(frame)
+
+
+# CIDs
+
+
+@pytest.mark.parametrize("fixture", DATA_MODEL, ids=lambda fixture: fixture["cid"][-8:])
+def test_the_cid_of_a_block_is_that_of_the_fixture(fixture: dict[str, Any]) -> None:
+    cid = cid_of(b64decode(fixture["cbor_base64"] + "=="))
+    assert cid_text(cid) == fixture["cid"]
+    assert cid_from_text(fixture["cid"]) == cid
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "bafyrei",
+        "QmQg1v4o9xdT3Q14wh4S7dxZkDjyZ9ssFzFzyep1YrVJBY",
+        "zdpuAtX7ZibcWdSKQwiDCkPjWwRvtcKCPku9H7LhgA4qJW4Wk",
+        "BAFYREICLP443LAVOGVHJ3D2OB2CXBFUSCNI2K5JK7BEBJZG7KHL3ESABWQ",
+        "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabw!",
+        "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwé",
+        "bagcqcera73rupyla6bauseyk75rslfys3st25spm75ykhvgusqvv2zfqtucq",
+    ],
+)
+def test_a_text_that_is_not_our_kind_of_cid_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="bad_cid"):
+        cid_from_text(text)
+
+
+@pytest.mark.parametrize("raw", [b"", CID[:-1], CID + b"\x00", b"\x00" + CID[1:], b"\x01\x70" + CID[2:], "text", None])
+def test_only_cids_have_the_text_of_a_cid(raw: Any) -> None:
+    assert not is_cid(raw)
+    with pytest.raises(BadInput, match="bad_cid"):
+        cid_text(raw)

@@ -1,0 +1,217 @@
+"""The repository as a house: what stands in the root, what the pages promise, what production is made of."""
+
+import ast
+import fnmatch
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HOME = Path(__file__).parents[2]
+PACKAGES = {"common", "ingester", "backfiller", "indexer", "sluice"}
+IN_THE_ROOT = {
+    *PACKAGES,
+    *("tests", "bench", "ops", "docs", ".ci"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
+    *("Makefile", "pyproject.toml", "requirements.lock", ".pre-commit-config.yaml", ".gitignore"),
+    *("Dockerfile", ".dockerignore", "docker-compose.prod.yml", "prometheus.yml"),
+}
+REGISTRIES = re.compile(r"(pypi|pythonhosted|golang|crates|npmjs|yarnpkg)\.(org|com|io)\b|index-url[ =]+http")
+MACHINE_PATHS = re.compile(r"(?<![\w.~:/-])/(?:root|home|Users|work)/\w")
+NAMED_FOR_NOTHING = {"utils", "util", "helpers", "types", "models", "misc", "manager"}
+PORTS = {"ingester": 4100, "backfiller": 9090, "indexer": 9090}
+DECISION_PARTS = ["Context", "Decision", "Consequences", "What would change our mind"]
+
+
+def kept_files() -> Iterator[Path]:
+    """Every file but what .gitignore leaves out; its patterns are plain names, with * at most."""
+    ignored = [".git", *(line.strip("/") for line in read(".gitignore").split())]
+
+    def is_kept(name: str) -> bool:
+        return not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)
+
+    for folder, folders, files in os.walk(HOME):
+        folders[:] = filter(is_kept, folders)
+        yield from (Path(folder, name).relative_to(HOME) for name in files if is_kept(name))
+
+
+@cache
+def read(path: str | Path) -> str:
+    return (HOME / path).read_text("utf-8")
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    for path in kept_files():
+        try:
+            yield path, read(path)
+        except UnicodeDecodeError:
+            continue
+
+
+def pages() -> list[Path]:
+    return [path for path in kept_files() if path.suffix == ".md" and path.parts[0] != "tests"]
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads(read("pyproject.toml"))
+
+
+@cache
+def production() -> dict[str, Any]:
+    return dict(yaml.safe_load(read("docker-compose.prod.yml")))
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """The containers of production, by name."""
+    return dict(production()["services"])
+
+
+def daemons() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Container -> (which daemon it runs, the container)."""
+    return {name: (kind, it) for name, it in services().items() if (kind := (it.get("command") or [""])[0]) in PORTS}
+
+
+# the root and the texts
+
+
+def test_the_root_holds_nothing_beyond_the_list() -> None:
+    assert {path.parts[0] for path in kept_files()} <= IN_THE_ROOT
+
+
+def test_no_text_names_a_package_registry() -> None:
+    assert [path for path, text in texts() if REGISTRIES.search(text)] == []
+
+
+def test_no_text_names_a_path_of_somebodys_machine() -> None:
+    assert [path for path, text in texts() if MACHINE_PATHS.search(text)] == []
+
+
+def test_no_file_is_named_for_nothing() -> None:
+    assert [path for path in kept_files() if path.suffix == ".py" and path.stem in NAMED_FOR_NOTHING] == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    modules = [path for path in kept_files() if path.suffix == ".py"]
+    assert [path for path in modules if not ast.get_docstring(ast.parse(read(path)))] == []
+
+
+# the pages
+
+
+def test_every_link_of_a_page_leads_somewhere() -> None:
+    links = [(page, link) for page in pages() for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(page))]
+    assert len(links) > 10
+    assert [(page, to) for page, to in links if "://" not in to and not (HOME / page.parent / to).exists()] == []
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    there = {str(part) for path in kept_files() for part in (path, path.name, *path.parents)}
+    named = {(page, name) for page in pages() for name in re.findall(r"`([\w./-]+(?:\.py|/))`", read(page))}
+    assert len(named) > 20
+    assert sorted(f"{page}: {name}" for page, name in named if name.rstrip("/") not in there) == []
+
+
+def test_decisions_are_numbered_without_gaps_and_have_their_four_parts() -> None:
+    decisions = sorted((HOME / "docs/decisions").iterdir())
+    assert [page.name[:5] for page in decisions] == [f"{number:04d}-" for number in range(1, len(decisions) + 1)]
+    for page in decisions:
+        text = read(page.relative_to(HOME))
+        assert text.startswith(f"# {page.name[:4]}: ")
+        assert re.findall("^## (.+)$", text, re.MULTILINE) == DECISION_PARTS, page.name
+
+
+def test_every_make_command_of_the_pages_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*## ", read("Makefile"), re.MULTILINE))
+    named = {name for page in pages() for name in re.findall(r"(?:^|`)make ([a-z]+)", read(page), re.MULTILINE)}
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+# the package
+
+
+def test_the_package_is_the_five_folders() -> None:
+    assert set(project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == PACKAGES
+    assert [name for name in PACKAGES if not (HOME / name / "__init__.py").exists()] == []
+
+
+def test_the_lock_pins_by_hash_what_the_project_asks_for() -> None:
+    pins = re.findall(
+        r"^([a-z0-9-]+)==(\S+).*\\\n    --hash=sha256:[0-9a-f]{64}", read("requirements.lock"), re.MULTILINE
+    )
+    locked = {canonicalize_name(name): version for name, version in pins}
+    assert len(locked) == len(re.findall("^[a-z]", read("requirements.lock"), re.MULTILINE))
+    needs = project()["build-system"]["requires"] + project()["project"]["dependencies"]
+    for extra in project()["project"]["optional-dependencies"].values():
+        needs += extra
+    for need in map(Requirement, needs):
+        assert locked.get(canonicalize_name(need.name), "0") in need.specifier, f"make lock: {need}"
+
+
+# production
+
+
+def test_prometheus_scrapes_every_daemon_where_it_listens() -> None:
+    jobs = {job["job_name"]: job for job in yaml.safe_load(read("prometheus.yml"))["scrape_configs"]}
+    scraped = {name: {t for c in job["static_configs"] for t in c["targets"]} for name, job in jobs.items()}
+    running: dict[str, set[str]] = {"prometheus": {"localhost:9090"}}
+    for name, (kind, container) in daemons().items():
+        running.setdefault(kind, set()).add(f"{name}:{PORTS[kind]}")
+        assert set(container["networks"]) & set(services()["prometheus"]["networks"])
+    assert scraped == running
+
+
+def test_production_has_every_daemon_and_consumers_named_after_their_containers() -> None:
+    assert {kind for kind, _ in daemons().values()} == set(PORTS)
+    for name, (kind, container) in daemons().items():
+        if kind != "ingester":
+            assert container["environment"][f"{kind.upper()}_CONSUMER"] == name
+
+
+@pytest.mark.parametrize("name", services())
+def test_containers_are_confined_and_limited(name: str) -> None:
+    container = services()[name]
+    assert container["read_only"]
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit", "logging", "stop_grace_period"} <= set(container)
+    assert container["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    assert all(port.startswith("127.0.0.1:") for port in container.get("ports", []))
+    assert "healthcheck" in container or container["image"].startswith("sluice:")
+
+
+def test_redis_and_postgres_are_reached_from_inside_only() -> None:
+    assert production()["networks"]["data"]["internal"] is True
+    assert services()["redis"]["networks"] == services()["postgres"]["networks"] == ["data"]
+
+
+def test_redis_never_evicts_and_keeps_a_log() -> None:
+    command = " ".join(services()["redis"]["command"])
+    assert "--maxmemory-policy noeviction" in command
+    assert "--appendonly yes" in command
+
+
+def test_secrets_are_files_that_the_container_was_given() -> None:
+    declared = production()["secrets"]
+    assert all(set(secret) == {"file"} for secret in declared.values())
+    for container in services().values():
+        assert set(container.get("secrets", [])) <= set(declared)
+        for variable, value in container.get("environment", {}).items():
+            assert variable.endswith("_FILE") or not re.search("PASSWORD|SECRET|TOKEN|_URL", variable)
+            if variable.endswith("_FILE"):
+                assert value.removeprefix("/run/secrets/") in container["secrets"]
+
+
+def test_the_image_runs_as_a_user_without_rights() -> None:
+    dockerfile = read("Dockerfile")
+    assert re.search(r"^USER (\d{5}):\1$", dockerfile, re.MULTILINE)
+    for line in ("STOPSIGNAL SIGTERM", 'ENTRYPOINT ["sluice"]', "HEALTHCHECK ", "--require-hashes"):
+        assert line in dockerfile
