@@ -25,7 +25,7 @@ from common.identity import Identities
 from common.outbound import Budget, Outbound
 from common.redis_connection import check_redis, open_redis
 from common.settings import load
-from common.stream_gauges import StreamGauges
+from common.stream_gauges import HIGH_WATER, StreamGauges
 from common.streams import StreamConsumer, StreamWriter
 from common.telemetry import Health, log_as_json, serve_metrics
 
@@ -38,6 +38,8 @@ async def main(environ: Mapping[str, str]) -> None:
     """Run until told to stop. Raises CannotStart."""
     settings = load(Settings, environ, PREFIX)
     log_as_json(settings.log_level)
+    if not 0.2 <= settings.memory_share <= 1:
+        raise CannotStart(f"BACKFILLER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
     health = Health()
     async with assembled(settings) as services:
         stop_serving = serve_metrics(settings.metrics_port, health)
@@ -78,7 +80,7 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
     )
     memory = Memory(2 * settings.max_car_bytes)
     metrics.BYTES_IN_HAND.set_function(lambda: memory.in_hand)
-    metrics.CAPACITY.set(settings.concurrency)
+    metrics.CAPACITY.set(_jobs_in_hand(settings))
     backfiller = Backfiller(
         consumer,
         parking=parking,
@@ -88,16 +90,17 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
         output=StreamWriter(redis, settings.firehose_stream, EVENT_FIELD, room),
         memory=memory,
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),
-        concurrency=settings.concurrency,
+        jobs_in_hand=_jobs_in_hand(settings),
         batch_size=batch_size,
     )
     return [backfiller.run, consumer.hold, parking.return_due, _gauges(settings, redis).run]
 
 
 def _repos(settings: Settings, redis: Redis, outbound: Outbound, threads: Threads) -> Repos:
-    half = max(1, settings.concurrency // 2)
-    at_once = min(settings.host_concurrency, half)
-    hosts = Hosts(at_once, seats=min(2 * at_once, half))
+    hosts = Hosts(
+        at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
+        seats=_jobs_in_hand(settings) // 8,
+    )
     metrics.HOSTS_AT_REST.set_function(hosts.at_rest)
     patience = settings.http_timeout_seconds
     budget = Budget(
@@ -108,11 +111,16 @@ def _repos(settings: Settings, redis: Redis, outbound: Outbound, threads: Thread
     )
     return Repos(
         Identities(outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()),
-        Downloads(outbound, hosts, budget, settings.max_car_bytes),
+        Downloads(outbound, hosts, budget, at_once=settings.concurrency, max_car_bytes=settings.max_car_bytes),
         threads,
         _collections(settings),
         verify_signatures=not settings.skip_signature_verification,
     )
+
+
+def _jobs_in_hand(settings: Settings) -> int:
+    """More than are downloaded at once: some wait for their host."""
+    return 4 * settings.concurrency
 
 
 def _collections(settings: Settings) -> CollectionFilter:
@@ -123,6 +131,7 @@ def _collections(settings: Settings) -> CollectionFilter:
 
 
 def _gauges(settings: Settings, redis: Redis) -> StreamGauges:
+    HIGH_WATER.labels(settings.firehose_stream).set(settings.high_water_mark)
     streams = {settings.backfill_stream: settings.group, settings.firehose_stream: None, settings.dlq_stream: None}
     return StreamGauges(
         redis, streams, on_sample=partial(metrics.sampled, settings.backfill_stream, settings.firehose_stream)

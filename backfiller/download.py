@@ -1,5 +1,6 @@
 """getRepo from the PDS of an account: its bytes, or why there are none (spec: com.atproto.sync.getRepo)."""
 
+import asyncio
 from urllib.parse import quote
 
 from backfiller.hosts import Hosts
@@ -17,11 +18,12 @@ REST_SECONDS = 30.0  # for a host that wants to be left alone and does not say h
 
 
 class Downloads:
-    """Fetches repos, no more at once from each PDS than `hosts` allows."""
+    """Fetches repos: no more at once from each PDS than `hosts` allows, and `at_once` from all of them."""
 
-    def __init__(self, outbound: Outbound, hosts: Hosts, budget: Budget, max_car_bytes: int) -> None:
+    def __init__(self, outbound: Outbound, hosts: Hosts, budget: Budget, *, at_once: int, max_car_bytes: int) -> None:
         self._outbound = outbound
         self._hosts = hosts
+        self._slots = asyncio.Semaphore(at_once)
         self._budget = budget
         self._max_car_bytes = max_car_bytes
 
@@ -31,7 +33,7 @@ class Downloads:
         Raises GiveUp (the values of ABSENT), and what Hosts.turn and Outbound.download raise.
         """
         url = f"{pds}/xrpc/com.atproto.sync.getRepo?did={quote(did)}"
-        async with self._hosts.turn(pds):
+        async with self._hosts.turn(pds), self._slots:  # in this order: who waits for its host keeps no one's slot
             try:
                 return await self._outbound.download(url, self._max_car_bytes, self._budget, on_bytes=on_bytes)
             except Refused as refused:

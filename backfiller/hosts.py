@@ -17,7 +17,7 @@ EAGERNESS = 0.8  # return times lie a little closer than turns end, for it is be
 class _Host:
     turns: asyncio.Semaphore
     seated: int = 0
-    mean_seconds: float = 1.0
+    mean_seconds: float = 0.05
     rests_until: float = 0.0
     promised_until: float = 0.0
 

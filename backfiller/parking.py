@@ -15,8 +15,9 @@ from common.events import JOB_FIELD
 from common.redis_connection import outlast
 from common.streams import Delivery, StreamConsumer
 
-POLL_SECONDS = 0.5
 PAGE = 500
+LONGEST_SLEEP_SECONDS = 0.5  # another backfiller may park a job that is due earlier than those we know of
+SHORTEST_SLEEP_SECONDS = 0.02
 
 # Each script begins with the ack: who finds nothing to ack has a retry in hand, and does nothing. As the first write
 # it also opens the way for the others where Redis is full (it refuses a script only before its first write).
@@ -37,13 +38,14 @@ return 1
 """
 
 _RETURN_DUE = """
-local now = redis.call('TIME')
-local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now[1] * 1000 + math.floor(now[2] / 1000), 'LIMIT', 0, ARGV[2])
-for _, job in ipairs(due) do
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   redis.call('XADD', KEYS[1], '*', ARGV[1], job)
   redis.call('ZREM', KEYS[2], job)
 end
-return {#due, redis.call('ZCARD', KEYS[2])}
+local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+return {redis.call('ZCARD', KEYS[2]), next[2] and next[2] - now or ARGV[3]}
 """
 
 
@@ -84,13 +86,13 @@ class Parking:
 
     async def return_due(self, stop: asyncio.Event) -> None:
         """Service: what is due goes back to the stream, each job in one step."""
+        longest_ms = int(LONGEST_SLEEP_SECONDS * 1000)
         while not stop.is_set():
             answer: Any = await outlast(
-                stop, lambda: self._return_due(keys=[self._stream, self._parked], args=[JOB_FIELD, PAGE])
+                stop, lambda: self._return_due(keys=[self._stream, self._parked], args=[JOB_FIELD, PAGE, longest_ms])
             )
             if answer is None:
                 return
-            returned, left = answer
+            left, next_due_ms = answer[0], int(answer[1])
             self._on_parked(left)
-            if returned < PAGE:
-                await stopped_within(stop, POLL_SECONDS)
+            await stopped_within(stop, min(max(next_due_ms / 1000, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS))

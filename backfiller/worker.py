@@ -1,4 +1,4 @@
-"""repo_backfill entry -> snapshot -> its events on the output -> ack. Many at once, each in a slot of its own."""
+"""repo_backfill entry -> snapshot -> its events on the output -> ack; many jobs at once, none waiting for another."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Backfiller:
-    """A slow repo keeps its own slot and nobody else's; entries are read as slots become free."""
+    """Takes jobs in hand, up to `jobs_in_hand`, as fast as others are out of hand."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Backfiller:
         output: StreamWriter,
         memory: Memory,
         retries: Retries,
-        concurrency: int,
+        jobs_in_hand: int,
         batch_size: int,
     ) -> None:
         self._consumer = consumer
@@ -49,7 +49,7 @@ class Backfiller:
         self._output = output
         self._memory = memory
         self._retries = retries
-        self._slots = asyncio.Semaphore(concurrency)
+        self._seats = asyncio.Semaphore(jobs_in_hand)
         self._batch_size = batch_size
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -57,10 +57,10 @@ class Backfiller:
         async with asyncio.TaskGroup() as jobs:
             async for deliveries in self._consumer.batches(stop):
                 for delivery in deliveries:
-                    await self._slots.acquire()
+                    await self._seats.acquire()
                     if not await self._room.wait(stop) or stop.is_set():
                         break
-                    jobs.create_task(self._work(delivery, stop)).add_done_callback(lambda _: self._slots.release())
+                    jobs.create_task(self._work(delivery, stop)).add_done_callback(lambda _: self._seats.release())
 
     async def _work(self, delivery: Delivery, stop: asyncio.Event) -> None:
         if not delivery.fields:

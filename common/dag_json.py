@@ -87,11 +87,6 @@ def _link_or_bytes(value: dict[str, Any]) -> bytes:
     if others or not isinstance(text, str):
         raise BadInput("bad_record", f"{key} is not alone or no text")
     try:
-        return cid_from_text(text) if key == "$link" else _unpadded(text)
+        return cid_from_text(text) if key == "$link" else a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
     except (Base64Error, ValueError, BadInput) as error:
         raise BadInput("bad_record", f"{key} {text[:80]}") from error
-
-
-def _unpadded(text: str) -> bytes:
-    text = text.rstrip("=")
-    return a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)

@@ -148,5 +148,5 @@ def decode_job(payload: bytes) -> RepoJob:
 def _decode(decoder: Any, payload: bytes) -> Any:
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("bad_entry", str(error)) from error

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 from common.errors import CannotStart
 
 S = TypeVar("S")
+Port = NewType("Port", int)
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -22,9 +23,16 @@ def _positive(raw: str) -> int:
     return number
 
 
+def _port(raw: str) -> int:
+    if not 0 <= (number := int(raw)) <= 65535:
+        raise ValueError
+    return number
+
+
 PARSERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),
     int: ("a whole number above 0", _positive),
+    Port: ("a port from 0 (none) to 65535", _port),
     float: ("a number", float),
     bool: ("true or false", lambda raw: _BOOLEANS[raw.lower()]),
     tuple[str, ...]: ("names separated by commas", _names),

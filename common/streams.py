@@ -17,12 +17,14 @@ from redis.exceptions import RedisError, ResponseError
 from common.backpressure import Room
 from common.daemon import stopped_within
 from common.redis_connection import BLOCK_SECONDS, code_of, is_outage, outlast
+from common.retry import Backoff
 
 FIREHOSE_LIVE = "firehose_live"
 FIREHOSE_BACKFILL = "firehose_backfill"
 REPO_BACKFILL = "repo_backfill"
 REPO_BACKFILL_DLQ = "repo_backfill_dlq"
 LABEL_LIVE = "label_live"
+_START = b"0-0"
 
 log = logging.getLogger(__name__)
 
@@ -120,24 +122,28 @@ class StreamConsumer:
         self._on_ack_failure = on_ack_failure
         self._in_hand: set[bytes] = set()
         self._next_claim = 0.0
+        self._claim_from = _START
 
     async def batches(self, stop: asyncio.Event) -> AsyncIterator[list[Delivery]]:
         """Entries until told to stop; an empty list when there was nothing for BLOCK_SECONDS."""
-        joined, own = False, True
+        own, backoff = True, Backoff()
         while not stop.is_set():
             try:
-                if not joined:
-                    await self._join_group()
-                    joined, own = True, True
                 batch = await self._own_pending() if own else []
                 own = bool(batch)
                 batch = batch or await self._abandoned() or await self._fresh()
             except (RedisError, OSError) as error:
-                if not is_outage(error) and code_of(error) != "NOGROUP":
+                own = True
+                if code_of(error) == "NOGROUP":
+                    await outlast(stop, self._make_group)
+                elif is_outage(error):
+                    if backoff.failures == 0:
+                        log.warning("redis is away, waiting", extra={"error": str(error)})
+                    await stopped_within(stop, backoff.next_seconds())
+                else:
                     raise
-                joined = False
-                await outlast(stop, self._redis.ping)
                 continue
+            backoff.reset()
             self._in_hand.update(delivery.id for delivery in batch)
             yield batch
 
@@ -173,7 +179,8 @@ class StreamConsumer:
         if self._in_hand:
             await self._redis.xclaim(self.stream, self.group, self._name, 0, list(self._in_hand), justid=True)
 
-    async def _join_group(self) -> None:
+    async def _make_group(self) -> None:
+        """Only where there is none: a full Redis refuses, and who is in the group must be able to drain it."""
         try:
             await self._redis.xgroup_create(self.stream, self.group, id="0", mkstream=True)
         except ResponseError as error:
@@ -204,17 +211,18 @@ class StreamConsumer:
 
     async def _abandoned(self) -> list[Delivery]:
         """What other consumers hold without a sign of life; our own entries in hand give that sign here."""
-        now = time.monotonic()
-        if now < self._next_claim:
+        if time.monotonic() < self._next_claim:
             return []
         idle_ms = int(self._claim_idle_seconds * 1000)
         await self._touch()
-        _, rows, _ = await self._redis.xautoclaim(
-            self.stream, self.group, self._name, idle_ms, "0-0", count=self._batch_size
-        )
-        if len(rows) < self._batch_size:
-            self._next_claim = now + self._claim_idle_seconds / 3
-        return self._not_in_hand(rows)
+        while True:
+            self._claim_from, rows, _ = await self._redis.xautoclaim(
+                self.stream, self.group, self._name, idle_ms, self._claim_from, count=self._batch_size
+            )
+            if self._claim_from == _START:
+                self._next_claim = time.monotonic() + self._claim_idle_seconds / 3
+            if (claimed := self._not_in_hand(rows)) or self._claim_from == _START:
+                return claimed
 
     def _not_in_hand(self, rows: list[Any]) -> list[Delivery]:
         return [

@@ -40,7 +40,7 @@ class SnapshotProgress:
 
 @dataclass(slots=True)
 class Batch:
-    """`times` holds the times of the live events of a DID, `identities` the newest that says its handle may have changed.
+    """`times` holds the times of the live events of a DID, `identities` the newest that calls for a look at its handle.
 
     `newest` has one event for each key; `superseded` what it wins over. `commits` is the newest (rev, CID) seen.
     """

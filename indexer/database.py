@@ -12,8 +12,9 @@ from typing import Any
 import asyncpg
 
 from common.events import LabelEvent
-from indexer import actors, counts, duplicates, labels, snapshots
+from indexer import actors, counts, duplicates, labels, post_flags, settlement, snapshots
 from indexer.batch import Batch, Item
+from indexer.gates import GATE_TABLES
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.session import Session, columns
@@ -45,7 +46,7 @@ class Database:
         self._names = Names(schema)
 
     async def apply(self, batch: Batch, stream: str) -> Applied:
-        """All of the batch, or nothing. Applying it again changes nothing."""
+        """All of the batch, or nothing; and then what it means for others. Applying it again changes nothing."""
         async with self.transaction() as session:
             known = await _lock_and_read(session, batch)
             wanted = plan(batch, known)
@@ -55,7 +56,9 @@ class Database:
             await _bury(
                 session, [DeadLetter(stream, item, "not_storable", "22021", why) for item, why in wanted.poison]
             )
-        return Applied(wanted.outcomes, session.rows)
+        async with self.transaction() as after:
+            await settlement.settle(after, batch)
+        return Applied(wanted.outcomes, session.rows + after.rows)
 
     async def apply_labels(self, events: Sequence[LabelEvent]) -> tuple[labels.LabelCounts, int]:
         """The answer: labels added and withdrawn, and rows changed."""
@@ -87,14 +90,19 @@ async def write(session: Session, wanted: Plan) -> None:
     """
     deltas = counts.Deltas()
     freed: list[str] = []
+    gates_gone: list[str] = []
     for table, uris in _in_order(wanted.removed):
         gone = await session.remove(table, sorted(uris))
         deltas.count(table, gone, -1)
         freed += [row[table.owner] for row in gone] if table.unique else []
+        gates_gone += [row["postUri"] for row in gone] if table in GATE_TABLES else []
     await _write_records(session, wanted)
     for table, rows in _in_order(wanted.rows):
         await duplicates.insert(session, table, rows, deltas)
     await duplicates.promote(session, freed, deltas)
+    if wanted.ghosts:
+        await session.insert(wanted.ghosts[0].table, sorted(wanted.ghosts, key=lambda row: row.values))
+    await post_flags.show_gates(session, wanted, gates_gone)
     await counts.write(session, deltas, wanted.touched)
 
 

@@ -5,9 +5,9 @@ from common.syntax import authority_of
 from indexer.handler import COMMON_COLUMNS, Record
 from indexer.tables import Table
 
-
-def gate_table(name: str) -> Table:
-    return Table(name, (*COMMON_COLUMNS, "postUri"), unique=("postUri",))
+THREAD_GATE = Table("thread_gate", (*COMMON_COLUMNS, "postUri"), unique=("postUri",))
+POST_GATE = Table("post_gate", (*COMMON_COLUMNS, "postUri"), unique=("postUri",))
+GATE_TABLES = (THREAD_GATE, POST_GATE)
 
 
 def gated_post(record: Record) -> str:

@@ -128,8 +128,6 @@ def one_of(values: Sequence[Any], kind: type) -> Check:
 
     return check
 
-    return check
-
 
 def string(schema: Schema) -> Check:
     is_format = FORMATS[schema["format"]] if "format" in schema else None

@@ -1,16 +1,14 @@
 """Brings a database to the schema that Sluice needs, and says before the start what is wrong with one."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import asyncpg
 
 from common.errors import CannotStart
+from indexer.names import own_schema
 from indexer.schema import NEEDED, NEEDED_OWN, Migration, column_types, migrations
 
-_OWN_PREFIX = "sluice_"
-_MAX_IDENTIFIER = 63  # Postgres cuts longer names off, silently
 _OLDEST_SERVER = 14  # the first with multiranges
 _SAFE = {"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply"}}
 
@@ -61,18 +59,6 @@ SELECT EXISTS (
     SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2
 )
 """
-
-
-def own_schema(schema: str) -> str:
-    """The name of the schema that holds what Sluice keeps beside the AppView's `schema`.
-
-    Raises CannotStart for a name that is not letters, digits and underscores, which is also what makes it safe
-    to stand in SQL.
-    """
-    own = _OWN_PREFIX + schema
-    if not re.fullmatch(r"(?!pg_)[A-Za-z_][A-Za-z0-9_]*", schema) or len(own) > _MAX_IDENTIFIER:
-        raise CannotStart(f"{schema!r} cannot be a schema: use at most 56 letters, digits and underscores")
-    return own
 
 
 async def migrate(connection: asyncpg.Connection, schema: str) -> list[str]:

@@ -52,6 +52,7 @@ class Tombstone:
 @dataclass(slots=True)
 class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
+    `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark.
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -64,6 +65,7 @@ class Plan:
     tombstones: list[Tombstone] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
     touched: set[tuple[TableCounter, str]] = field(default_factory=set)
+    ghosts: list[Row] = field(default_factory=list)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
@@ -122,7 +124,7 @@ def _plan_write(result: Plan, known: Known, item: Item, event: CreateEvent | Upd
 
 def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool) -> None:
     """A version that cannot be indexed counts as present at its rev, and holds nothing: the older one is gone too."""
-    result.tombstones.append(Tombstone(uri, event.did, event.rev, event.time))
+    result.tombstones.append(Tombstone(uri, event.did, event.rev, normalised(event.time)))
     if was_live:
         result.deleted.append(uri)
         _remove_rows(result, uri)
@@ -165,7 +167,7 @@ def _refuse_nul(rows: list[Row]) -> None:
 
 
 def _touch(result: Plan, item: Item) -> None:
-    """An older version leaves a trace: the aggregates that it would have counted towards exist."""
+    """An older version leaves traces: aggregates that it would have counted towards, rows that are kept as deleted."""
     event = item.event
     if not isinstance(event, CreateEvent | UpdateEvent) or event.collection not in HANDLERS:
         return
@@ -174,6 +176,7 @@ def _touch(result: Plan, item: Item) -> None:
     except BadInput:
         return
     result.touched.update(key for row in rows for key in counted_keys(row))
+    result.ghosts += [row.marked_deleted(normalised(event.time)) for row in rows if row.table.deleted_at]
 
 
 def counted_keys(row: Row) -> Iterator[tuple[TableCounter, str]]:

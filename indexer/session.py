@@ -6,6 +6,8 @@ from typing import Any
 from indexer.names import Names
 from indexer.tables import Row, Table
 
+_NOW = """to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+
 
 class Session:
     """A connection inside a transaction. `rows` counts the rows changed."""
@@ -32,7 +34,7 @@ class Session:
         values = ", ".join(_value(table, column) for column in table.columns)
         new = await self.fetch(
             f'INSERT INTO {{app}}."{table.name}" ({names}) SELECT {values} FROM unnest({arrays}) AS new({names}) '
-            f"ON CONFLICT DO NOTHING RETURNING {_returned(table)}",
+            f"ON CONFLICT {_on_conflict(table)} RETURNING {_returned(table)}",
             *columns([row.values for row in rows]),
         )
         self.rows += len(new)
@@ -40,9 +42,11 @@ class Session:
 
     async def remove(self, table: Table, uris: Sequence[str]) -> list[Any]:
         """Remove the rows that came from these records, and answer them (as insert does)."""
-        gone = await self.fetch(
-            f'DELETE FROM {{app}}."{table.name}" WHERE "{table.owner}" = ANY($1) RETURNING {_returned(table)}', uris
-        )
+        if mark := table.deleted_at:
+            do = f'UPDATE {{app}}."{table.name}" SET "{mark}" = {_NOW} WHERE "{mark}" IS NULL AND'
+        else:
+            do = f'DELETE FROM {{app}}."{table.name}" WHERE'
+        gone = await self.fetch(f'{do} "{table.owner}" = ANY($1) RETURNING {_returned(table)}', uris)
         self.rows += len(gone)
         return gone
 
@@ -55,6 +59,14 @@ def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def _returned(table: Table) -> str:
     names = dict.fromkeys([table.owner, *table.unique, *(counter.by for counter in table.counters)])
     return ", ".join(f'"{name}"' for name in names)
+
+
+def _on_conflict(table: Table) -> str:
+    """A row that was only marked as deleted comes back to life."""
+    if not (mark := table.deleted_at):
+        return "DO NOTHING"
+    key = ", ".join(f'"{column}"' for column in table.key)
+    return f'({key}) DO UPDATE SET "{mark}" = EXCLUDED."{mark}" WHERE EXCLUDED."{mark}" IS NULL'
 
 
 def _value(table: Table, column: str) -> str:

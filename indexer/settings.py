@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import env
+from common.settings import Port, env
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE
 
 
@@ -34,7 +34,7 @@ class Settings:
     outbound_allow: tuple[str, ...] = env(
         "OUTBOUND_ALLOW", (), "host:port of private servers that may be asked, also without TLS"
     )
-    metrics_port: int = env("METRICS_PORT", 9090, "port of /metrics, /healthz and /readyz")
+    metrics_port: Port = env("METRICS_PORT", 9090, "port of /metrics, /healthz and /readyz")
     log_level: str = env("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
     grace_seconds: float = env("GRACE_SECONDS", 20.0, "seconds to finish the batch in hand when told to stop")
     data_is_disposable: bool = env(

@@ -24,6 +24,7 @@ class Table:
     `owner` is the column with the URI of the record that a row came from. `unique` names the columns of which
     only one record may have a row (a like of the same post by the same person): the others are duplicates.
     `types` gives the SQL type of the columns that are not text; generated columns are left out altogether.
+    Where `deleted_at` names a column, rows are never removed but marked there, and found again by `key`.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Table:
     unique: tuple[str, ...] = ()
     counters: tuple[Counter, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
+    deleted_at: str = ""
+    key: tuple[str, ...] = ()
 
     def row(self, **values: Any) -> "Row":
         return Row(self, tuple(values[column] for column in self.columns))
@@ -47,6 +50,10 @@ class Row:
 
     def __getitem__(self, column: str) -> Any:
         return self.values[self.table.position(column)]
+
+    def marked_deleted(self, time: str) -> "Row":
+        mark = self.table.position(self.table.deleted_at)
+        return Row(self.table, (*self.values[:mark], time, *self.values[mark + 1 :]))
 
 
 def counted(column: str, by: str) -> Counter:

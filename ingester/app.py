@@ -37,7 +37,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     """Run until told to stop. Raises CannotStart."""
     settings = load(Settings, environ, prefix="INGESTER_")
     log_as_json(settings.log_level)
-    work = _work(settings)
+    work = work_of(settings)
     health = Health()
     async with AsyncExitStack() as stack:
         stack.callback(serve_metrics(settings.metrics_port, health))
@@ -55,7 +55,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What the mode and the hosts ask for."""
 
     firehoses: tuple[Upstream, ...]
@@ -64,7 +64,7 @@ class _Work:
     is_wanted: CollectionFilter
 
 
-def _work(settings: Settings) -> _Work:
+def work_of(settings: Settings) -> Work:
     """Raises CannotStart for what the types of the settings cannot refuse."""
     if unknown := set(settings.modes or ("",)) - set(MODES):
         raise CannotStart(f"INGESTER_MODE: {', '.join(sorted(unknown))!r} is none of {', '.join(MODES)}")
@@ -79,7 +79,7 @@ def _work(settings: Settings) -> _Work:
         raise CannotStart(f"INGESTER_COLLECTIONS: {bad.detail!r} is no collection") from bad
     relays = upstreams("INGESTER_RELAY_HOSTS", settings.relay_hosts)
     labelers = upstreams("INGESTER_LABELER_HOSTS", settings.labeler_hosts)
-    return _Work(
+    return Work(
         firehoses=relays if "firehose" in modes else (),
         listed=relays if "backfill" in modes else (),
         labelers=labelers if "labeler" in modes else (),
@@ -108,7 +108,7 @@ class _Parts:
     outbound: Outbound
     pressure: Pressure
 
-    def services(self, work: _Work) -> Iterator[Service]:
+    def services(self, work: Work) -> Iterator[Service]:
         settings = self.settings
         repos = _Subscribed(
             FIREHOSE,

@@ -24,6 +24,7 @@ from ingester.upstream import Upstream
 
 PAGE_ROWS = 1000  # the most that the lexicon allows
 MAX_PAGE_BYTES = 8 << 20
+FIRST_WAIT_SECONDS = 0.5
 RECHECK_SECONDS = 60.0
 _BUDGET = Budget(headers_seconds=60.0, total_seconds=90.0)
 
@@ -60,7 +61,7 @@ class RepoListing:
         self._account = account
         self._listings = listings
         self._key = cursor_key(REPO_BACKFILL, upstream)
-        self._backoff = Backoff(0.5, 60.0)
+        self._backoff = Backoff(FIRST_WAIT_SECONDS, 60.0)
         self._rows_to_ask_for = PAGE_ROWS
         self._steps = 0
 
@@ -148,18 +149,22 @@ class RepoListing:
         """One row that a host has no state for fails its whole page, for ever: ask for less, until it is alone.
 
         Then step over it, if cursors are numbers. No other row is lost: steps are of one, so what lies between is
-        not there. And not during an outage: the host must answer for its first row.
+        not there. And not during an outage: the host must answer for its first row and still not for this one.
         """
         if self._rows_to_ask_for > 1:
             self._rows_to_ask_for = max(1, self._rows_to_ask_for // 4)
             return
         if not (stored.isascii() and stored.isdecimal()):
             return
+        if await self._answers("") and not await self._answers(str(int(stored) + self._steps)):
+            self._steps += 1
+
+    async def _answers(self, cursor: str) -> bool:
         try:
-            await self._fetch("", 1)
+            await self._fetch(cursor, 1)
         except (TryLater, BadInput, GiveUp):
-            return
-        self._steps += 1
+            return False
+        return True
 
 
 def _page(answer: Any) -> Page:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import env
+from common.settings import Port, env
 
 MODES = ("all", "firehose", "backfill", "labeler")
 
@@ -39,7 +39,7 @@ class Settings:
     labeler_idle_seconds: float = env(
         "INGESTER_LABELER_IDLE_SECONDS", 600.0, "The same for labelers, which may be quiet for long."
     )
-    metrics_port: int = env("METRICS_PORT", 4100, "Port of /metrics, /healthz and /readyz.")
+    metrics_port: Port = env("METRICS_PORT", 4100, "Port of /metrics, /healthz and /readyz.")
     log_level: str = env("LOG_LEVEL", "INFO", "Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.")
     data_is_disposable: bool = env(
         "DATA_IS_DISPOSABLE", False, "Start although Redis has no append-only file and would forget on a restart."

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from indexer.names import own_schema
 from sluice.processes import Metrics
 from sluice.recording import Contents
 
@@ -125,7 +126,7 @@ async def rows_by_table(connection: asyncpg.Connection, schema: str) -> dict[str
 
 async def dead_letters_by_reason(connection: asyncpg.Connection, schema: str) -> dict[str, int]:
     rows = await connection.fetch(
-        f'SELECT reason, count(*) AS letters FROM "sluice_{schema}".dead_letter GROUP BY reason ORDER BY reason'
+        f'SELECT reason, count(*) AS letters FROM "{own_schema(schema)}".dead_letter GROUP BY reason ORDER BY reason'
     )
     return {row["reason"]: row["letters"] for row in rows}
 

@@ -6,6 +6,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
+from indexer.names import own_schema
 
 PARKED = f"{REPO_BACKFILL}:parked"
 LISTED = b"!ingester-done"
@@ -56,7 +57,7 @@ class Watch:
 
     async def _look_ups(self) -> int:
         """Handles and deletions never tried yet; those that failed wait for their next try, which may be long."""
-        own = f'"sluice_{self._schema}"'
+        own = f'"{own_schema(self._schema)}"'
         waiting: int = await self._connection.fetchval(
             f"SELECT (SELECT count(*) FROM {own}.handle_check WHERE attempts = 0)"
             f" + (SELECT count(*) FROM {own}.deletion_check WHERE attempts = 0)"

@@ -85,7 +85,7 @@ class RecordedNetwork:
         routes.add_get("/xrpc/{method}", self._unknown_method)
         routes.add_get("/.well-known/atproto-did", self._well_known_did)
         routes.add_get("/export", self._plc_export)
-        routes.add_get("/{did:did(:|%3A)[^/]+}", self._plc_document)
+        routes.add_get("/{did:did:[^/]+}", self._plc_document)
         return app
 
     @web.middleware

@@ -127,7 +127,7 @@ def _claim(log: IO[bytes], home: Path) -> None:
 def _password(home: Path, user: str | None) -> str:
     """The password of this folder's server: its port is open to every user of the machine."""
     path = home / "password"
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(24))
         if user is not None:

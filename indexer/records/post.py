@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from common.errors import BadInput
+from common.syntax import authority_of
 from indexer.embeds import EMBED_TABLES, embed_rows
 from indexer.feed_items import FEED_ITEM
 from indexer.handler import COMMON_COLUMNS, Record, RecordHandler
@@ -25,6 +26,12 @@ POST = Table(
     ),
     types={"langs": "jsonb", "tags": "jsonb"},
     counters=(counted("replyCount", by="replyParent"), counted_by_person("postsCount", by="creator")),
+)
+OP_THREAD_REPLY = Table(
+    "op_thread_reply",
+    ("rootUri", "parentUri", "uri", "deletedAt"),
+    deleted_at="deletedAt",
+    key=("rootUri", "uri"),
 )
 
 
@@ -48,6 +55,14 @@ def rows(record: Record) -> Iterator[Row]:
         sortAt=record.sort_at,
     )
     yield from embed_rows(record)
+    yield from _own_thread_rows(record)
+
+
+def _own_thread_rows(record: Record) -> Iterator[Row]:
+    """Replies that the author of a thread writes in it, so that they can be shown together."""
+    root, parent = record.optional_text("reply", "root", "uri"), record.optional_text("reply", "parent", "uri")
+    if root and parent and authority_of(root) == record.did:
+        yield OP_THREAD_REPLY.row(rootUri=root, parentUri=parent, uri=record.uri, deletedAt=None)
 
 
 def _json_list(values: Any) -> str | None:
@@ -57,4 +72,4 @@ def _json_list(values: Any) -> str | None:
     return orjson.dumps(values).decode() if values else None
 
 
-HANDLER = RecordHandler("app.bsky.feed.post", (POST, FEED_ITEM, *EMBED_TABLES), rows, metric="post")
+HANDLER = RecordHandler("app.bsky.feed.post", (POST, FEED_ITEM, OP_THREAD_REPLY, *EMBED_TABLES), rows, metric="post")

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from indexer.gates import gate_table, gated_post
+from indexer.gates import POST_GATE, gated_post
 from indexer.handler import Record, RecordHandler
 from indexer.tables import Row
-
-POST_GATE = gate_table("post_gate")
 
 
 def rows(record: Record) -> Iterator[Row]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from indexer.gates import gate_table, gated_post
+from indexer.gates import THREAD_GATE, gated_post
 from indexer.handler import Record, RecordHandler
 from indexer.tables import Row
-
-THREAD_GATE = gate_table("thread_gate")
 
 
 def rows(record: Record) -> Iterator[Row]:

@@ -14,8 +14,6 @@ CREATE TABLE "like" (
     CONSTRAINT like_unique_subject UNIQUE (subject, creator)
 );
 CREATE INDEX like_creator_cursor_idx ON "like" (creator, "sortAt", cid);
--- Newest likes of a post without touching the table; in the AppView's schema since 0.0.277.
-CREATE INDEX like_subject_sort_at_creator_idx ON "like" (subject, "sortAt" DESC) INCLUDE (creator);
 
 CREATE TABLE repost (
     uri           varchar PRIMARY KEY,

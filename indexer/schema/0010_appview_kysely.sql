@@ -1,5 +1,5 @@
 -- What the AppView's own migrator (Kysely) reads to know that it has nothing to do: every migration of
--- @atproto/bsky 0.0.277, by name. This must stay the last AppView file: a schema that has this table and did
+-- @atproto/bsky 0.0.275, by name; a later AppView adds what is its own. This must stay the last AppView file: a schema that has this table and did
 -- not get it from us is one that the AppView made.
 
 CREATE TABLE kysely_migration (
@@ -74,6 +74,5 @@ FROM unnest(ARRAY[
     '_20260112T133951271Z',
     '_20260604T224952774Z',
     '_20260618T200000000Z',
-    '_20260729T223157563Z',
-    '_20260819T170000000Z'
+    '_20260729T223157563Z'
 ]) AS name;

@@ -1,203 +1,34 @@
-"""The backfiller between a real Redis and a network on loopback that is sometimes recorded and sometimes hostile."""
+"""From an entry to the events of a snapshot, through a real Redis and a network on loopback, recorded or hostile."""
 
-import asyncio
 import json
-import signal
-import sys
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import libipld
 import pytest
-from aiohttp import web
-from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from backfiller.app import assembled
-from backfiller.parking import Parking
-from backfiller.settings import PREFIX, Settings
-from common.backpressure import Room
-from common.daemon import stopped_within
-from common.events import RepoJob, encode_event
-from common.settings import load
-from common.streams import StreamConsumer
-from sluice.network import RecordedNetwork
 from sluice.recording import Recording
-from sluice.server import free_port
-
-INPUT, OUTPUT, DLQ, GROUP = "repo_backfill", "firehose_backfill", "repo_backfill_dlq", "repo_backfill_group"
-PARKED = f"{INPUT}:parked"
-
-OpenRecording = Callable[[str], Recording]
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
-Answer = bytes | int | web.Response | Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def environment(redis_url: str, plc_url: str, *origins: str, **changes: str) -> dict[str, str]:
-    return {
-        "REDIS_URL": redis_url,
-        "PLC_URL": plc_url,
-        "OUTBOUND_ALLOW": ",".join(url.removeprefix("http://") for url in (plc_url, *origins)),
-        "BACKFILLER_CONSUMER": "backfiller1",
-        "BACKFILLER_RETRY_INITIAL_BACKOFF_MS": "1",
-        "GRACE_SECONDS": "2",
-        **changes,
-    }
-
-
-@asynccontextmanager
-async def backfiller(environ: Mapping[str, str]) -> AsyncIterator[None]:
-    """All of a backfiller but its process, for the time of the context; it fails with the test."""
-    stop = asyncio.Event()
-    async with assembled(load(Settings, environ, PREFIX)) as services, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(service(stop)) for service in services]
-        try:
-            yield
-        finally:
-            stop.set()
-            _, late = await asyncio.wait(tasks, timeout=2)
-            for task in late:
-                task.cancel()
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
-async def enqueue(redis: Redis, dids: Iterable[str]) -> None:
-    for did in dids:
-        await redis.xadd(INPUT, {"repo": encode_event(RepoJob(did=did, host="https://relay.test"))})
-
-
-async def idle(redis: Redis) -> bool:
-    """In one look: a job may be on its way from one to the other."""
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.xlen(INPUT)
-        pipe.zcard(PARKED)
-        return not any(await pipe.execute())
-
-
-def metric(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-@dataclass
-class Emitted:
-    """What came out for one DID, each different event once."""
-
-    records: dict[int, dict[str, Any]] = field(default_factory=dict)
-    closing: dict[str, Any] | None = None
-    in_order: bool = True
-
-    @property
-    def whole(self) -> bool:
-        """Every index up to the closing event's is there."""
-        return self.closing is not None and set(self.records) == set(range(self.closing["snapshot"]["records"]))
-
-    @property
-    def paths(self) -> dict[str, str | None]:
-        return {f"{event['collection']}/{event['rkey']}": event.get("cid") for event in self.records.values()}
-
-
-async def output(redis: Redis) -> dict[str, Emitted]:
-    found: dict[str, Emitted] = defaultdict(Emitted)
-    for _, fields in await redis.xrange(OUTPUT):
-        event = json.loads(fields[b"event"])
-        assert event["seq"] == -1
-        emitted = found[event["did"]]
-        if event["type"] == "repo":
-            assert event["snapshot"]["index"] == event["snapshot"]["records"]
-            emitted.in_order &= emitted.whole or set(emitted.records) == set(range(event["snapshot"]["records"]))
-            emitted.closing = event
-        else:
-            emitted.records[event["snapshot"]["index"]] = event
-    return found
-
-
-def leaves(car: bytes) -> dict[str, str]:
-    """{path: CID} of a repo, by a walk that shares no code with ours."""
-    header, blocks = libipld.decode_car(car)
-
-    def walk(cid: bytes) -> Iterable[tuple[str, str]]:
-        node, key = blocks[cid], b""
-        if node["l"]:
-            yield from walk(node["l"])
-        for entry in node["e"]:
-            key = key[: entry["p"]] + entry["k"]
-            yield key.decode(), libipld.encode_cid(entry["v"])
-            if entry["t"]:
-                yield from walk(entry["t"])
-
-    return dict(walk(blocks[header["roots"][0]]["data"]))
-
-
-def ours(paths: Mapping[str, str]) -> dict[str, str]:
-    return {path: cid for path, cid in paths.items() if path.startswith(("app.bsky.", "chat.bsky."))}
-
-
-@dataclass
-class Host:
-    """A PDS and a PLC directory whose answers a test writes. Each answer is given once, the last one for ever."""
-
-    url: str = ""
-    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    repos: dict[str, list[Answer]] = field(default_factory=dict)
-    requests: Counter[str] = field(default_factory=Counter)
-
-    async def get_repo(self, request: web.Request) -> web.StreamResponse:
-        did = request.query["did"]
-        self.requests[did] += 1
-        answers = self.repos.get(did) or [refusal("RepoNotFound")]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if callable(answer):
-            return await answer(request)
-        if isinstance(answer, web.Response):
-            return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-        return web.Response(body=answer) if isinstance(answer, bytes) else web.Response(status=answer)
-
-    async def get_document(self, request: web.Request) -> web.Response:
-        self.requests["plc"] += 1
-        document = self.documents.get(request.match_info["did"])
-        return web.json_response(document) if document else web.Response(status=404)
-
-    def serve(self, recording: Recording, did: str, *answers: Answer) -> None:
-        """This repo here, and in its document; the answers come before the true one."""
-        car = recording.car(did)
-        assert car is not None
-        self.repos[did] = [*answers, car]
-        self.document(recording, did, self.url)
-
-    def document(self, recording: Recording, did: str, pds: str) -> None:
-        service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": pds}
-        self.documents[did] = {**recording.dids[did], "service": [service]}
-
-
-def refusal(error: str, status: int = 400) -> web.Response:
-    return web.json_response({"error": error, "message": "..."}, status=status)
-
-
-async def silence(_: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-@asynccontextmanager
-async def host() -> AsyncIterator[Host]:
-    here = Host()
-    app = web.Application()
-    app.router.add_get("/xrpc/com.atproto.sync.getRepo", here.get_repo)
-    app.router.add_get("/{did}", here.get_document)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    here.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield here
-    await runner.cleanup()
+from tests.backfilling import (
+    DLQ,
+    GROUP,
+    INPUT,
+    LEDGER,
+    OUTPUT,
+    PARKED,
+    OpenRecording,
+    StartNetwork,
+    backfiller,
+    enqueue,
+    environment,
+    host,
+    idle,
+    leaves,
+    metric,
+    ours,
+    output,
+    refusal,
+)
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -209,7 +40,9 @@ def basic(recording: OpenRecording) -> Recording:
 
 
 @pytest.mark.parametrize("name", ["full", "load-tiny"])
-async def test_every_record_of_every_repo_comes_out_once(name: str, network: StartNetwork, redis: Redis, redis_url: str) -> None:
+async def test_every_record_of_every_repo_comes_out_once(
+    name: str, network: StartNetwork, redis: Redis, redis_url: str
+) -> None:
     served = await network(name)
     repos = served.recording.repos
     before = {counter: metric(f"backfiller_{counter}_total") for counter in LEDGER}
@@ -237,4 +70,278 @@ async def test_every_record_of_every_repo_comes_out_once(name: str, network: Sta
     assert moved["records_filtered"] == sum(len(paths) - len(ours(paths)) for paths in cars.values())
 
 
-LEDGER = ("repos_processed", "repos_failed", "records_extracted", "records_filtered", "records_unreadable")
+async def test_keys_and_hosts_are_shared_with_others_for_a_day(
+    network: StartNetwork, redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    served = await network("basic")
+    dids = [repo.did for repo in basic.repos]
+    await enqueue(redis, dids)
+    async with backfiller(environment(redis_url, served.url)):
+        await until(lambda: idle(redis))
+    for did in dids:
+        assert await redis.get(f"did:pds:{did}") == served.url.encode()
+        assert (await redis.get(f"did:key:{did}")).startswith(b"did:key:z")
+        assert 86_000 < await redis.ttl(f"did:key:{did}") <= 86_400
+        assert 86_000 < await redis.ttl(f"did:pds:{did}") <= 86_400
+    served.requests.clear()
+    await redis.delete(OUTPUT)
+    await enqueue(redis, dids)
+    async with backfiller(environment(redis_url, served.url)):
+        await until(lambda: idle(redis))
+    assert not any("did:" in path for path in served.requests)
+    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(dids)
+
+
+# repos that are not as they should be
+
+
+async def test_a_car_that_breaks_off_is_fetched_again(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    car = basic.car(did)
+    assert car is not None
+    before = metric("backfiller_retries_attempted_total"), metric("backfiller_car_parse_errors_total")
+    async with host() as pds:
+        pds.serve(basic, did, car[: len(car) // 2], car[: block_boundary(car)])
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+        assert pds.requests[did] == 3
+    emitted = (await output(redis))[did]
+    assert emitted.whole
+    assert emitted.paths == ours(leaves(car))
+    assert metric("backfiller_retries_attempted_total") == before[0] + 2
+    assert metric("backfiller_car_parse_errors_total") == before[1] + 2
+
+
+def block_boundary(car: bytes) -> int:
+    """Where the last block of a CAR begins."""
+    at = last = 0
+    while at < len(car):
+        last, size, shift = at, 0, 0
+        while True:
+            byte = car[at]
+            size, shift, at = size | (byte & 0x7F) << shift, shift + 7, at + 1
+            if byte < 0x80:
+                break
+        at += size
+    return last
+
+
+async def test_a_repo_signed_by_someone_else_is_given_up_after_its_tries(
+    redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    did, other = basic.repos[0].did, basic.repos[1].did
+    stranger = [{**method, "controller": did} for method in basic.dids[other]["verificationMethod"]]
+    before = metric("backfiller_verification_errors_total"), metric("backfiller_repos_dead_lettered_total")
+    async with host() as pds:
+        pds.serve(basic, did)
+        pds.documents[did] |= {"verificationMethod": stranger}
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="3")):
+            await until(lambda: redis.xlen(DLQ))
+        assert pds.requests[did] == 3
+    [(_, letter)] = await redis.xrange(DLQ)
+    assert letter[b"reason"] == b"max_retries_exceeded"
+    assert letter[b"attempts"] == b"3"
+    assert letter[b"error"] == b"bad_signature"
+    assert json.loads(letter[b"repo"]) == {
+        "did": did,
+        "host": "https://relay.test",
+        "rev": "",
+        "status": None,
+        "active": True,
+        "attempts": 3,
+    }
+    assert await idle(redis)
+    assert not await redis.xlen(OUTPUT)
+    assert metric("backfiller_verification_errors_total") == before[0] + 3
+    assert metric("backfiller_repos_dead_lettered_total") == before[1] + 1
+
+
+async def test_a_failed_job_waits_outside_the_stream_with_its_tries_counted(
+    redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did, 500)
+        await enqueue(redis, [did])
+        patient = environment(redis_url, pds.url, BACKFILLER_RETRY_INITIAL_BACKOFF_MS="30000000")
+        async with backfiller({**patient, "BACKFILLER_RETRY_MAX_BACKOFF_MS": "30000000"}):
+            await until(lambda: redis.zcard(PARKED))
+            await until(no_pending(redis))
+    assert await redis.xlen(INPUT) == 0
+    [(job, due)] = await redis.zrange(PARKED, 0, -1, withscores=True)
+    assert json.loads(job)["attempts"] == 1
+    assert due > (await redis.time())[0] * 1000
+    # an operator, or time itself, makes it due: it comes back, and succeeds
+    await redis.zadd(PARKED, {job: 0})
+    async with host() as pds:
+        pds.serve(basic, did)
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
+
+
+def no_pending(redis: Redis) -> Callable[[], Awaitable[bool]]:
+    async def none() -> bool:
+        summary: Any = await redis.xpending(INPUT, GROUP)
+        return summary["pending"] == 0
+
+    return none
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        ("RepoNotFound", "repo_not_found"),
+        ("RepoTakendown", "repo_takendown"),
+        ("RepoSuspended", "repo_suspended"),
+        ("RepoDeactivated", "repo_deactivated"),
+    ],
+)
+async def test_a_repo_that_is_not_to_be_had_is_finished_and_not_tried_again(
+    error: str, outcome: str, redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    did = basic.repos[0].did
+    before = metric("backfiller_repo_outcomes_total", outcome=outcome), metric("backfiller_repos_processed_total")
+    async with host() as pds:
+        pds.serve(basic, did, refusal(error))
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+        assert pds.requests[did] == 1
+    assert await redis.xlen(OUTPUT) == await redis.xlen(DLQ) == 0
+    assert metric("backfiller_repo_outcomes_total", outcome=outcome) == before[0] + 1
+    assert metric("backfiller_repos_processed_total") == before[1]
+
+
+async def test_a_did_that_nobody_knows_is_finished(redis: Redis, redis_url: str) -> None:
+    before = metric("backfiller_repo_outcomes_total", outcome="did_not_found")
+    async with host() as pds:
+        await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"])
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+    assert await redis.xlen(DLQ) == 0
+    assert metric("backfiller_repo_outcomes_total", outcome="did_not_found") == before + 1
+
+
+async def test_an_account_that_has_moved_is_found_where_it_is_now(
+    redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    """The identity that we remember names the old host, which says that the account is not active there."""
+    did = basic.repos[0].did
+    async with host() as old, host() as new:
+        old.serve(basic, did, refusal("RepoDeactivated"))
+        new.serve(basic, did)
+        await enqueue(redis, [did])
+        await redis.set(f"did:pds:{did}", old.url)
+        await redis.set(f"did:key:{did}", "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169")
+        async with backfiller(environment(redis_url, new.url, old.url)):
+            await until(lambda: idle(redis))
+        assert (old.requests[did], new.requests[did]) == (1, 1)
+        assert await redis.get(f"did:pds:{did}") == new.url.encode()
+    assert (await output(redis))[did].whole
+
+
+async def test_a_new_key_is_looked_up_before_a_repo_is_called_forged(
+    redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    did = basic.repos[0].did
+    before = metric("backfiller_repos_failed_total")
+    async with host() as pds:
+        pds.serve(basic, did)
+        await enqueue(redis, [did])
+        await redis.set(f"did:pds:{did}", pds.url)
+        await redis.set(f"did:key:{did}", "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169")
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
+    assert metric("backfiller_repos_failed_total") == before
+
+
+async def test_the_repo_of_another_account_is_refused(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did, other = basic.repos[0].did, basic.car(basic.repos[1].did)
+    assert other is not None
+    async with host() as pds:
+        pds.serve(basic, did)
+        pds.repos[did] = [other]
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
+            await until(lambda: idle(redis))
+    [(_, letter)] = await redis.xrange(DLQ)
+    assert letter[b"error"] == b"wrong_did"
+    assert not await redis.xlen(OUTPUT)
+
+
+async def test_a_document_without_a_key_is_an_identity_problem(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did)
+        pds.documents[did] |= {"verificationMethod": []}
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
+            await until(lambda: idle(redis))
+        [(_, letter)] = await redis.xrange(DLQ)
+        assert letter[b"error"] == b"no_key"
+        assert pds.requests[did] == 0
+        trusting = environment(redis_url, pds.url, BACKFILLER_SKIP_SIGNATURE_VERIFICATION="true")
+        await enqueue(redis, [did])
+        async with backfiller(trusting):
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
+
+
+async def test_a_repo_that_is_too_large_is_given_up_at_once(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did)
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_CAR_BYTES="1000")):
+            await until(lambda: idle(redis))
+        assert pds.requests[did] == 1
+    [(_, letter)] = await redis.xrange(DLQ)
+    assert (letter[b"reason"], letter[b"attempts"]) == (b"too_large", b"1")
+
+
+async def test_a_pds_in_the_private_network_is_not_asked(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    async with host() as plc, host() as inside:
+        inside.serve(basic, did)
+        plc.document(basic, did, inside.url)
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, plc.url, BACKFILLER_MAX_RETRIES="1")):
+            await until(lambda: idle(redis))
+        assert inside.requests[did] == 0
+    [(_, letter)] = await redis.xrange(DLQ)
+    assert letter[b"error"] == b"forbidden_url"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"repo": "{"},
+        {"repo": "[]"},
+        {"repo": '{"did":1}'},
+        {"repo": '{"host":"https://relay.test"}'},
+        {"repo": '{"did":"nonsense"}'},
+        {"repo": b"\xff"},
+        {"event": "{}"},
+        {"repo": "[" * 100_000},
+    ],
+)
+async def test_an_entry_that_is_no_job_goes_to_the_dead_letters_as_it_came(
+    fields: dict[Any, Any], redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did)
+        await redis.xadd(INPUT, fields)
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+    [(_, letter)] = await redis.xrange(DLQ)
+    assert (letter[b"reason"], letter[b"attempts"]) == (b"bad_entry", b"0")
+    for name, text in fields.items():
+        assert letter[name.encode()] == (text if isinstance(text, bytes) else text.encode())
+    assert b"repo" in letter
+    assert (await output(redis))[did].whole

@@ -7,10 +7,12 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import libipld
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
+from yarl import URL
 
 from sluice.feed import error_frame, info_frame
 from sluice.network import RecordedNetwork
@@ -161,7 +163,7 @@ async def test_an_info_frame_can_come_first(network: StartNetwork, http: ClientS
 async def test_did_documents_name_this_server_as_every_service(network: StartNetwork, http: ClientSession) -> None:
     served = await network("full")
     for did, recorded in served.recording.dids.items():
-        async with http.get(f"{served.url}/{did}") as response:
+        async with http.get(URL(f"{served.url}/{quote(did)}", encoded=True)) as response:
             document = await response.json(content_type=None)
         assert document | {"service": 0} == recorded | {"service": 0}
         assert len(document["service"]) == len(recorded["service"])
@@ -248,10 +250,11 @@ async def test_a_path_fails_with_the_status_it_is_given(network: StartNetwork, h
     served = await network("full")
     did = served.recording.repos[0].did
     served.faults.statuses[f"getRepo?did={did}"] = 429
-    async with http.get(f"{served.url}/xrpc/com.atproto.sync.getRepo", params={"did": did}) as response:
+    asked = URL(f"{served.url}/xrpc/com.atproto.sync.getRepo?did={quote(did)}", encoded=True)
+    async with http.get(asked) as response:
         assert (response.status, response.headers["Retry-After"]) == (429, "1")
     served.faults.statuses.clear()
-    async with http.get(f"{served.url}/xrpc/com.atproto.sync.getRepo", params={"did": did}) as response:
+    async with http.get(asked) as response:
         assert response.status == 200
     assert served.requests["/xrpc/com.atproto.sync.getRepo"] == 2
 

@@ -128,6 +128,11 @@ async def test_strangers_need_the_password(redis_server: str, postgres_server: s
         await asyncpg.connect(f"postgresql://postgres:guess@127.0.0.1:{postgres.port}/postgres")
 
 
+async def test_ctrl_c_is_not_for_the_servers(redis_server: str, postgres_server: str) -> None:
+    pids = await server_pids(redis_server, postgres_server)
+    assert os.getpgid(0) not in map(os.getpgid, pids)
+
+
 async def test_data_survive_a_restart_in_the_same_folder(folder: Path) -> None:
     async with embedded_redis(folder) as redis, embedded_postgres(folder) as postgres:
         async with open_redis(redis) as client:
@@ -139,6 +144,7 @@ async def test_data_survive_a_restart_in_the_same_folder(folder: Path) -> None:
             assert await client.xlen("events") == 1
         async with connected(postgres) as connection:
             assert await connection.fetchval("SELECT one FROM kept") == 1
+    assert not list((folder / "postgres").rglob("*.unfinished"))
 
 
 async def test_a_folder_serves_one_server_at_a_time(folder: Path) -> None:

@@ -107,7 +107,7 @@ def test_any_changed_byte_of_a_block_is_noticed() -> None:
         [1],
         encode({"version": 1, "roots": [Link(ROOT)]}) + b"\x00",
         encode({"version": 1, "roots": [Link(ROOT)]}).replace(b"\x71\x12\x20", b"\x70\x12\x20"),
-        bytes(MAX_HEADER_BYTES + 1),
+        {"version": 1, "roots": [Link(ROOT)] * (MAX_HEADER_BYTES // 41)},
     ],
 )
 def test_a_header_that_is_not_version_1_with_roots_is_refused(header: object) -> None:

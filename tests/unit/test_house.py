@@ -1,12 +1,14 @@
 """The repository as a house: what stands in the root, what the pages promise, what production is made of."""
 
 import ast
+import dataclasses
 import fnmatch
 import os
 import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def texts() -> Iterator[tuple[Path, str]]:
 
 
 def pages() -> list[Path]:
-    return [path for path in kept_files() if path.suffix == ".md" and path.parts[0] != "tests"]
+    return [path for path in kept_files() if path.suffix == ".md" and (len(path.parts) == 1 or path.parts[0] == "docs")]
 
 
 def project() -> dict[str, Any]:
@@ -128,6 +130,13 @@ def test_decisions_are_numbered_without_gaps_and_have_their_four_parts() -> None
         assert re.findall("^## (.+)$", text, re.MULTILINE) == DECISION_PARTS, page.name
 
 
+def test_every_test_that_an_invariant_names_exists() -> None:
+    defined = {
+        name for path, text in texts() if path.parts[0] == "tests" for name in re.findall(r"def (test_\w+)", text)
+    }
+    assert set(re.findall(r"\btest_\w+(?!\w*\.py)", read("docs/invariants.md"))) <= defined
+
+
 def test_every_make_command_of_the_pages_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):.*## ", read("Makefile"), re.MULTILINE))
     named = {name for page in pages() for name in re.findall(r"(?:^|`)make ([a-z]+)", read(page), re.MULTILINE)}
@@ -153,7 +162,8 @@ def test_the_lock_pins_by_hash_what_the_project_asks_for() -> None:
     for extra in project()["project"]["optional-dependencies"].values():
         needs += extra
     for need in map(Requirement, needs):
-        assert locked.get(canonicalize_name(need.name), "0") in need.specifier, f"make lock: {need}"
+        name = canonicalize_name(need.name)
+        assert name in locked and locked[name] in need.specifier, f"make lock: {need}"  # noqa: PT018 - one fault
 
 
 # production
@@ -174,6 +184,19 @@ def test_production_has_every_daemon_and_consumers_named_after_their_containers(
     for name, (kind, container) in daemons().items():
         if kind != "ingester":
             assert container["environment"][f"{kind.upper()}_CONSUMER"] == name
+
+
+def test_every_variable_of_a_container_is_a_setting_of_its_daemon() -> None:
+    for name, (kind, container) in daemons().items():
+        settings = [field.metadata for field in dataclasses.fields(import_module(f"{kind}.settings").Settings)]
+        known = {it["env"] for it in settings} | {f"{it['env']}_FILE" for it in settings if it["secret"]}
+        assert set(container["environment"]) <= known, name
+
+
+def test_a_daemon_has_longer_to_stop_than_it_takes() -> None:
+    for kind, container in daemons().values():
+        default = import_module(f"{kind}.settings").Settings.grace_seconds
+        assert default < float(container["stop_grace_period"].removesuffix("s"))
 
 
 @pytest.mark.parametrize("name", services())

@@ -130,7 +130,13 @@ def test_a_did_says_where_its_document_is(did: str, url: str) -> None:
     "did",
     [
         *("did:plc:short", DID + "a", DID.replace("bx5", "bx1"), DID.replace("bx5", "BX5")),
-        *("did:web:example.com:path", "did:web:a%2Fb", "did:web:a%40b", "did:web:-.example..com", "did:key:" + MULTIKEY),
+        *(
+            "did:web:example.com:path",
+            "did:web:a%2Fb",
+            "did:web:a%40b",
+            "did:web:-.example..com",
+            "did:key:" + MULTIKEY,
+        ),
     ],
 )
 def test_a_did_that_the_network_does_not_use_is_given_up(did: str) -> None:
@@ -157,12 +163,14 @@ class Directory:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {DID: document()}
         self.requests: Counter[str] = Counter()
+        self.asked = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
 
     async def serve(self, request: web.Request) -> web.Response:
         did = request.match_info["did"]
         self.requests[did] += 1
+        self.asked.set()
         await self.open.wait()
         answer = self.answers.get(did, 404)
         return web.Response(status=answer) if isinstance(answer, int) else web.json_response(answer)
@@ -193,8 +201,7 @@ async def test_many_who_ask_at_once_are_one_request() -> None:
     directory.open.clear()
     async with identities(directory) as resolver, asyncio.TaskGroup() as group:
         tasks = [group.create_task(resolver.resolve(DID)) for _ in range(20)]
-        while not directory.requests[DID]:
-            await asyncio.sleep(0)
+        await directory.asked.wait()
         directory.open.set()
     assert len({task.result() for task in tasks}) == 1
     assert directory.requests[DID] == 1
@@ -205,8 +212,7 @@ async def test_when_the_one_who_asks_is_cancelled_another_asks() -> None:
     directory.open.clear()
     async with identities(directory) as resolver, asyncio.TaskGroup() as group:
         first, second = (group.create_task(resolver.resolve(DID)) for _ in range(2))
-        while not directory.requests[DID]:
-            await asyncio.sleep(0)
+        await directory.asked.wait()
         first.cancel()
         directory.open.set()
     assert second.result().did == DID

@@ -145,7 +145,7 @@ def test_every_recorded_document_has_a_key() -> None:
         "",
         "z",
         "zzz0OIl",
-        "m" + multikey(Signer().public)[1:],
+        encode_multibase("u", CODECS["k256"] + Signer().public.point),
         base58(b"\xed\x01" + bytes(32)),
         base58(CODECS["k256"] + bytes(33)),
         base58(CODECS["k256"] + b"\x02" + b"\xff" * 32),
@@ -163,6 +163,7 @@ def test_what_is_no_multikey_is_refused(text: str) -> None:
 
 def test_a_did_of_another_method_is_no_key() -> None:
     assert refusal(key_of_did_key, DID) == "bad_key"
+    assert refusal(key_of_did_key, multikey(Signer().public)) == "bad_key"
 
 
 @pytest.mark.parametrize(
@@ -208,6 +209,7 @@ def test_the_first_method_with_the_id_and_the_controller_counts() -> None:
         document(method(id="did:plc:somebodyelsesomebodyel#atproto")),
         document(method(controller=None)),
         {"verificationMethod": None},
+        {"verificationMethod": 5},
         {"verificationMethod": {"id": "#atproto"}},
     ],
 )

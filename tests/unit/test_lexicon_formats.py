@@ -67,7 +67,7 @@ def test_invalid_syntax_is_refused(format_name: str) -> None:
         ("cid", RAW[:-1] + "b"),
         ("cid", RAW + "="),
         ("cid", "bafkqaa3bmi"),  # the digest is shorter than it says
-        ("cid", "bafkqaza" + "a" * 159),  # a digest of 100 bytes, as it says
+        ("cid", "bafkqaza" + "a" * 160),  # a digest of 100 bytes, as it says
         ("cid", "QmfZy5bvk7a3DQAjCbGNtmrPXWkyVvPrdnZMyBZ5q5ieKH"),
         ("datetime", "9999-12-31T23:59:59-00:01"),
         ("datetime", "2024-01-00T00:00:00Z"),

@@ -60,7 +60,7 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     "address",
     [
         *("127.0.0.1", "127.255.255.254", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254"),
-        *("100.64.0.1", "0.0.0.0", "0.1.2.3", "192.0.0.8", "192.0.0.170", "192.0.2.1", "198.18.0.1", "198.51.100.7"),
+        *("100.64.0.1", "0.0.0.1", "0.1.2.3", "192.0.0.8", "192.0.0.170", "192.0.2.1", "198.18.0.1", "198.51.100.7"),
         *("203.0.113.9", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "192.88.99.1"),
         *("::", "::1", "::ffff:127.0.0.1", "::ffff:10.1.2.3", "::7f00:1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1"),
         *("2002:7f00:1::", "2001::1", "2001:db8::1", "3fff::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1"),
@@ -88,7 +88,7 @@ def test_an_address_on_the_internet_is_taken(address: str) -> None:
         ("https://[fe80::1%25eth0]/", "forbidden_address"),
         ("https://0.0.0.0/", "forbidden_address"),
         ("https://169.254.169.254/latest/meta-data", "forbidden_address"),
-        ("https://１２７.0.0.1/", "forbidden_address"),
+        ("https://\uff11\uff12\uff17.0.0.1/", "forbidden_address"),
         ("http://example.com/", "forbidden_url"),
         ("https://example.com:8443/", "forbidden_url"),
         ("https://user:password@example.com/", "forbidden_url"),
@@ -113,7 +113,13 @@ def test_a_url_that_leads_elsewhere_than_the_internet_is_refused(url: str, reaso
 @pytest.mark.parametrize(
     "url",
     [
-        *("https://127.1/", "https://2130706433/", "https://0x7f.0.0.1/", "https://0x7f000001/", "https://017700000001/"),
+        *(
+            "https://127.1/",
+            "https://2130706433/",
+            "https://0x7f.0.0.1/",
+            "https://0x7f000001/",
+            "https://017700000001/",
+        ),
         *("https://localhost/", "https://localhost./", "https://127.0.0.1./"),
     ],
 )
@@ -384,7 +390,12 @@ async def test_a_closed_port_is_unreachable() -> None:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [("429 Slow", "rate_limited"), ("503 Away", "server_error"), ("500 Oops", "server_error"), ("408 Slow", "server_error")],
+    [
+        ("429 Slow", "rate_limited"),
+        ("503 Away", "server_error"),
+        ("500 Oops", "server_error"),
+        ("408 Slow", "server_error"),
+    ],
 )
 async def test_a_status_that_passes_is_tried_later_after_the_wait_it_asks_for(status: str, reason: str) -> None:
     with pytest.raises(TryLater) as failure:

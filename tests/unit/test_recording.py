@@ -127,6 +127,16 @@ def test_a_cut_archive_is_refused(tmp_path: Path, share: float) -> None:
     refusal(path)
 
 
+def test_an_archive_cut_between_two_files_is_refused(tmp_path: Path, folder: Path) -> None:
+    files = files_of(folder)
+    path = packed(tmp_path / "whole.tar.zst", dict(sorted(files.items(), key=lambda file: "cars" in file[0])))
+    whole = zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        last = archive.getmembers()[-1]
+    path.write_bytes(zstandard.compress(whole[: last.offset]))
+    assert "cut short" in refusal(path)
+
+
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     assert "cannot read" in refusal(tmp_path / "absent")
 

@@ -1,0 +1,110 @@
+"""Events a second through the indexer, from a filled stream to committed rows, fsync on.
+
+.venv/bin/python -m bench.index RECORDING [--batch-size N] [--concurrency N] [--indexers N]
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+from redis.asyncio import Redis
+
+from bench.machine import cpu_seconds, load, peak_rss_mb
+from common.collection_filter import CollectionFilter
+from common.events import EVENT_FIELD, encode_event
+from common.redis_connection import open_redis
+from common.streams import FIREHOSE_LIVE
+from indexer.migrations import migrate
+from ingester.frames import events_of
+from sluice.pipeline import APPVIEW_COLLECTIONS
+from sluice.recording import Recording
+from sluice.stack import embedded_postgres, embedded_redis
+
+SCHEMA = "bsky"
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    async with embedded_redis() as redis_url, embedded_postgres() as postgres_url, open_redis(redis_url) as redis:
+        connection = await asyncpg.connect(postgres_url)
+        await migrate(connection, SCHEMA)
+        events = await fill(redis, arguments.recording)
+        print(f"{events} events in {FIREHOSE_LIVE}; {load()}")
+        children = [await start(arguments, number, redis_url, postgres_url) for number in range(arguments.indexers)]
+        seconds, indexer_cpu, postgres_cpu = await measure(redis, events)
+        peak = max(peak_rss_mb(child.pid) for child in children)
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+            await child.wait()
+        transactions = await connection.fetchval("SELECT sum(xact_commit) FROM pg_stat_database")
+        await connection.close()
+        print(
+            f"{events / seconds:,.0f} events/s ({seconds:.2f} s); CPU per event: indexer {indexer_cpu / events * 1e6:.0f} us,"
+            f" postgres {postgres_cpu / events * 1e6:.0f} us; peak {peak:.0f} MB an indexer; {transactions} transactions;"
+            f" {load()}"
+        )
+
+
+async def fill(redis: Redis, path: Path) -> int:
+    """Everything that the recording's firehose holds, as the ingester would write it."""
+    is_wanted = CollectionFilter(tuple(APPVIEW_COLLECTIONS.split(",")))
+    events = 0
+    with Recording.open(path) as recording:
+        pipe = redis.pipeline(transaction=False)
+        for frame in recording.frames:
+            for event in events_of(frame, is_wanted).events:
+                pipe.xadd(FIREHOSE_LIVE, {EVENT_FIELD: encode_event(event)})
+                events += 1
+            if len(pipe) >= 1000:
+                await pipe.execute()
+        await pipe.execute()
+    return events
+
+
+async def start(
+    arguments: argparse.Namespace, number: int, redis_url: str, postgres_url: str
+) -> asyncio.subprocess.Process:
+    environ = {
+        **os.environ,
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": postgres_url,
+        "INDEXER_CONSUMER": f"indexer_{number}",
+        "INDEXER_BATCH_SIZE": str(arguments.batch_size),
+        "INDEXER_CONCURRENCY": str(arguments.concurrency),
+        "ENABLE_DID_RESOLUTION": "false",  # a foreign server's speed is not ours
+        "METRICS_PORT": "0",
+        "LOG_LEVEL": "WARNING",
+    }
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "indexer", env=environ)
+
+
+async def measure(redis: Redis, events: int) -> tuple[float, float, float]:
+    """Seconds from the first acked entry to the last, and CPU seconds of indexers and Postgres meanwhile."""
+    while await redis.xlen(FIREHOSE_LIVE) == events:
+        await asyncio.sleep(0.01)
+    left = await redis.xlen(FIREHOSE_LIVE)
+    started, indexer, postgres = time.monotonic(), cpu_seconds("-m indexer"), cpu_seconds("postgres:")
+    while await redis.xlen(FIREHOSE_LIVE):
+        await asyncio.sleep(0.01)
+    share = events / left
+    return tuple(  # type: ignore[return-value]  # three figures, scaled to all events
+        figure * share
+        for figure in (
+            time.monotonic() - started,
+            cpu_seconds("-m indexer") - indexer,
+            cpu_seconds("postgres:") - postgres,
+        )
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--batch-size", type=int, default=500)
+    parser.add_argument("--concurrency", type=int, default=2)
+    parser.add_argument("--indexers", type=int, default=1)
+    asyncio.run(main(parser.parse_args()))

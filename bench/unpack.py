@@ -1,0 +1,122 @@
+"""CAR -> stream entries on one core: what each step costs, and the whole of it into a Redis.
+
+python -m bench.unpack [--records 50000]   (a repo made and signed here; every run checks what came out)
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from redis.asyncio import Redis
+
+from backfiller.unpack import unpack
+from backfiller.worker import MAX_BATCH_BYTES, encoded
+from bench.machine import load
+from common.backpressure import Room
+from common.car import read_car
+from common.collection_filter import CollectionFilter
+from common.dag_cbor import Link, cid_of, cid_text, encode
+from common.events import EVENT_FIELD
+from common.redis_connection import open_redis
+from common.repo import read_commit, walk
+from common.streams import FIREHOSE_BACKFILL, StreamWriter
+from common.syntax import tid_at
+from sluice.stack import embedded_redis
+from tests.signed_repos import DID, Signer, repo
+
+BATCH, ROUNDS = 500, 3
+TIME = "2026-11-20T00:00:00.000Z"
+IS_WANTED = CollectionFilter(("app.bsky.*", "chat.bsky.*"))
+# how many of a hundred records of the network are of each type
+MIX = {"app.bsky.feed.like": 58, "app.bsky.feed.post": 17, "app.bsky.graph.follow": 16, "app.bsky.feed.repost": 9}
+SUBJECT = {"uri": "at://did:plc:wamjhyiaw4fvzcgeoeaiiuij/app.bsky.feed.post/3mfxgt2k7ir22"}
+
+T = TypeVar("T")
+
+
+async def main(count: int) -> None:
+    chance = random.Random(1)
+    records = dict(made(chance, number) for number in range(count))
+    signer = Signer()
+    car = repo(records, signer)
+    print(f"{count:,} records, {len(car) / 1e6:.1f} MB, {load()}")
+    measure_steps(car, signer, count)
+    async with embedded_redis() as url, open_redis(url) as redis:
+        start = time.process_time()
+        await append_all(car, signer, redis)
+        report("whole, into redis", time.process_time() - start, count)
+        await check(records, redis)
+
+
+def made(chance: random.Random, number: int) -> tuple[str, bytes]:
+    """One record: its path, its block."""
+    [collection] = chance.choices(list(MIX), list(MIX.values()))
+    subject = SUBJECT | {"cid": cid_text(cid_of(number.to_bytes(8, "big")))}
+    body: dict[str, object] = {"subject": subject}
+    if collection == "app.bsky.graph.follow":
+        body = {"subject": DID}
+    if collection == "app.bsky.feed.post":
+        image = {"$type": "blob", "ref": Link(cid_of(b"image")), "mimeType": "image/jpeg", "size": 123_456}
+        body = {"text": "word " * chance.randint(1, 40), "langs": ["en"]}
+        body |= {"embed": {"images": [{"alt": "", "image": image}]}} if number % 5 == 0 else {}
+    rkey = tid_at(1_760_000_000_000_000 + number * 1_000_003)
+    return f"{collection}/{rkey}", encode({"$type": collection, "createdAt": TIME} | body)
+
+
+def measure_steps(car: bytes, signer: Signer, count: int) -> None:
+    def walked() -> int:
+        blocks = read_car(car)
+        return sum(1 for _ in walk(blocks.blocks, read_commit(blocks.blocks[blocks.root]).data))
+
+    def entries() -> int:
+        events, total = unpack(car, DID, signer.public, IS_WANTED).events(TIME), 0
+        while payloads := encoded(events, BATCH, MAX_BATCH_BYTES):
+            total += len(payloads)
+        return total
+
+    report("split, hash", measured(lambda: len(read_car(car).blocks))[0], count)
+    report("... walk", measured(walked)[0], count)
+    seconds, total = measured(entries)
+    report("... decode, encode", seconds, count)
+    assert total == count + 1  # noqa: S101 - a benchmark of something wrong is worth nothing
+
+
+def measured(call: Callable[[], T]) -> tuple[float, T]:
+    """CPU seconds of the best of a few rounds, and what came of it."""
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        outcome = call()
+        rounds.append((time.process_time() - start, outcome))
+    return min(rounds, key=lambda one: one[0])
+
+
+async def append_all(car: bytes, signer: Signer, redis: Redis) -> None:
+    output = StreamWriter(redis, FIREHOSE_BACKFILL, EVENT_FIELD, Room(redis, FIREHOSE_BACKFILL, 100_000_000))
+    events, stop = unpack(car, DID, signer.public, IS_WANTED).events(TIME), asyncio.Event()
+    while payloads := encoded(events, BATCH, MAX_BATCH_BYTES):
+        await output.append(payloads, stop)
+
+
+async def check(records: Mapping[str, bytes], redis: Redis) -> None:
+    """Every record is there under its CID, once, and then the end of the snapshot."""
+    *events, end = [json.loads(fields[b"event"]) for _, fields in await redis.xrange(FIREHOSE_BACKFILL)]
+    found = {f"{event['collection']}/{event['rkey']}": event["cid"] for event in events}
+    wrong = found != {path: cid_text(cid_of(block)) for path, block in records.items()} or len(events) != len(found)
+    if wrong or end["snapshot"]["index"] != len(records):
+        raise SystemExit("what came out is not what went in")
+    print("checked: every record once, under its CID")
+
+
+def report(step: str, seconds: float, records: int) -> None:
+    print(f"{step:20}{seconds / records * 1e6:8.1f} us/record{records / seconds:12,.0f} records/s of one core")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=50_000)
+    asyncio.run(main(parser.parse_args().records))

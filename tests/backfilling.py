@@ -1,0 +1,188 @@
+"""A backfiller in a test: its settings, what it fetches from, and what came out of it."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import libipld
+from aiohttp import web
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from backfiller.app import assembled
+from backfiller.settings import PREFIX, Settings
+from common.events import RepoJob, encode_event
+from common.settings import load
+from sluice.network import RecordedNetwork
+from sluice.recording import Recording
+
+INPUT, OUTPUT, DLQ, GROUP = "repo_backfill", "firehose_backfill", "repo_backfill_dlq", "repo_backfill_group"
+PARKED = f"{INPUT}:parked"
+
+LEDGER = ("repos_processed", "repos_failed", "records_extracted", "records_filtered", "records_unreadable")
+
+OpenRecording = Callable[[str], Recording]
+StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
+Answer = bytes | int | web.Response | Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def environment(redis_url: str, plc_url: str, *origins: str, **changes: str) -> dict[str, str]:
+    return {
+        "REDIS_URL": redis_url,
+        "PLC_URL": plc_url,
+        "OUTBOUND_ALLOW": ",".join(url.removeprefix("http://") for url in (plc_url, *origins)),
+        "BACKFILLER_CONSUMER": "backfiller1",
+        "BACKFILLER_RETRY_INITIAL_BACKOFF_MS": "1",
+        "GRACE_SECONDS": "2",
+        **changes,
+    }
+
+
+@asynccontextmanager
+async def backfiller(environ: Mapping[str, str]) -> AsyncIterator[None]:
+    """All of a backfiller but its process, for the time of the context; it fails with the test."""
+    stop = asyncio.Event()
+    async with assembled(load(Settings, environ, PREFIX)) as services, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(service(stop)) for service in services]
+        try:
+            yield
+        finally:
+            stop.set()
+            _, late = await asyncio.wait(tasks, timeout=0.2)
+            for task in late:
+                task.cancel()
+
+
+async def enqueue(redis: Redis, dids: Iterable[str]) -> None:
+    for did in dids:
+        await redis.xadd(INPUT, {"repo": encode_event(RepoJob(did=did, host="https://relay.test"))})
+
+
+async def idle(redis: Redis) -> bool:
+    """In one look: a job may be on its way from one to the other."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.xlen(INPUT)
+        pipe.zcard(PARKED)
+        return not any(await pipe.execute())
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@dataclass
+class Emitted:
+    """What came out for one DID, each different event once."""
+
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    closing: dict[str, Any] | None = None
+    in_order: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Every index up to the closing event's is there."""
+        return self.closing is not None and set(self.records) == set(range(self.closing["snapshot"]["records"]))
+
+    @property
+    def paths(self) -> dict[str, str | None]:
+        return {f"{event['collection']}/{event['rkey']}": event.get("cid") for event in self.records.values()}
+
+
+async def output(redis: Redis) -> dict[str, Emitted]:
+    found: dict[str, Emitted] = defaultdict(Emitted)
+    for _, fields in await redis.xrange(OUTPUT):
+        event = json.loads(fields[b"event"])
+        assert event["seq"] == -1
+        emitted = found[event["did"]]
+        if event["type"] == "repo":
+            assert event["snapshot"]["index"] == event["snapshot"]["records"]
+            emitted.in_order &= emitted.whole or set(emitted.records) == set(range(event["snapshot"]["records"]))
+            emitted.closing = event
+        else:
+            emitted.records[event["snapshot"]["index"]] = event
+    return found
+
+
+def leaves(car: bytes) -> dict[str, str]:
+    """{path: CID} of a repo, by a walk that shares no code with ours."""
+    header, blocks = libipld.decode_car(car)
+
+    def walk(cid: bytes) -> Iterable[tuple[str, str]]:
+        node, key = blocks[cid], b""
+        if node["l"]:
+            yield from walk(node["l"])
+        for entry in node["e"]:
+            key = key[: entry["p"]] + entry["k"]
+            yield key.decode(), libipld.encode_cid(entry["v"])
+            if entry["t"]:
+                yield from walk(entry["t"])
+
+    return dict(walk(blocks[header["roots"][0]]["data"]))
+
+
+def ours(paths: Mapping[str, str]) -> dict[str, str]:
+    return {path: cid for path, cid in paths.items() if path.startswith(("app.bsky.", "chat.bsky."))}
+
+
+@dataclass
+class Host:
+    """A PDS and a PLC directory whose answers a test writes. Each answer is given once, the last one for ever."""
+
+    url: str = ""
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    repos: dict[str, list[Answer]] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
+
+    async def get_repo(self, request: web.Request) -> web.StreamResponse:
+        did = request.query["did"]
+        self.requests[did] += 1
+        answers = self.repos.get(did) or [refusal("RepoNotFound")]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if callable(answer):
+            return await answer(request)
+        if isinstance(answer, web.Response):
+            return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+        return web.Response(body=answer) if isinstance(answer, bytes) else web.Response(status=answer)
+
+    async def get_document(self, request: web.Request) -> web.Response:
+        self.requests["plc"] += 1
+        document = self.documents.get(request.match_info["did"])
+        return web.json_response(document) if document else web.Response(status=404)
+
+    def serve(self, recording: Recording, did: str, *answers: Answer) -> None:
+        """This repo here, and in its document; the answers come before the true one."""
+        car = recording.car(did)
+        assert car is not None
+        self.repos[did] = [*answers, car]
+        self.document(recording, did, self.url)
+
+    def document(self, recording: Recording, did: str, pds: str) -> None:
+        service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": pds}
+        self.documents[did] = {**recording.dids[did], "service": [service]}
+
+
+def refusal(error: str, status: int = 400) -> web.Response:
+    return web.json_response({"error": error, "message": "..."}, status=status)
+
+
+async def silence(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@asynccontextmanager
+async def host() -> AsyncIterator[Host]:
+    here = Host()
+    app = web.Application()
+    app.router.add_get("/xrpc/com.atproto.sync.getRepo", here.get_repo)
+    app.router.add_get("/{did}", here.get_document)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    here.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield here
+    await runner.cleanup()

@@ -1,0 +1,273 @@
+"""Hosts that are slow or busy, an output or a Redis that is full: the others go on, and nothing is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from backfiller import memory
+from backfiller.parking import Parking
+from common.backpressure import Room
+from common.streams import Delivery, StreamConsumer
+from sluice.recording import Recording
+from tests.backfilling import (
+    DLQ,
+    GROUP,
+    INPUT,
+    OUTPUT,
+    PARKED,
+    OpenRecording,
+    StartNetwork,
+    backfiller,
+    enqueue,
+    environment,
+    host,
+    idle,
+    leaves,
+    metric,
+    ours,
+    output,
+    silence,
+)
+from tests.waiting import until
+
+
+@pytest.fixture
+def basic(recording: OpenRecording) -> Recording:
+    return recording("basic")
+
+
+# hosts that are slow, busy or full
+
+
+async def test_a_rate_limit_uses_up_no_try_and_gives_the_host_a_rest(
+    redis: Redis, redis_url: str, basic: Recording
+) -> None:
+    did = basic.repos[0].did
+    before = metric("backfiller_deferrals_total", reason="rate_limited"), metric("backfiller_repos_failed_total")
+    slow_down = web.Response(status=429, headers={"Retry-After": "1"})
+    async with host() as pds:
+        pds.serve(basic, did, slow_down, slow_down)
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
+            started = asyncio.get_running_loop().time()
+            await until(lambda: idle(redis))
+            assert asyncio.get_running_loop().time() - started > 2.0
+        assert pds.requests[did] == 3
+    assert (await output(redis))[did].whole
+    assert await redis.xlen(DLQ) == 0
+    assert metric("backfiller_deferrals_total", reason="rate_limited") >= before[0] + 2
+    assert metric("backfiller_repos_failed_total") == before[1]
+
+
+async def test_a_host_that_never_answers_keeps_only_its_own_slots(
+    redis: Redis, redis_url: str, recording: OpenRecording
+) -> None:
+    tiny = recording("load-tiny")
+    dids = [repo.did for repo in tiny.repos if repo.active]
+    lost, good = dids[:20], dids[20:]
+    async with host() as black_hole, host() as pds:
+        for did in lost:
+            black_hole.serve(tiny, did, *[silence] * 99)
+            pds.document(tiny, did, black_hole.url)
+        for did in good:
+            pds.serve(tiny, did)
+        await enqueue(redis, [*lost, *good])
+        settings = environment(redis_url, pds.url, black_hole.url, BACKFILLER_CONCURRENCY="4")
+        async with backfiller(settings):
+
+            async def all_good_ones_are_out() -> bool:
+                return {did for did, emitted in (await output(redis)).items() if emitted.whole} >= set(good)
+
+            await until(all_good_ones_are_out)
+            assert black_hole.requests.total() == 2
+    assert await redis.xlen(INPUT) + await redis.zcard(PARKED) == len(lost)
+
+
+async def test_no_more_is_held_in_memory_than_there_is_room_for(
+    redis: Redis, redis_url: str, basic: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two repos are all but there, and a third does not fit: it comes later, at no cost in tries."""
+    monkeypatch.setattr(memory, "WAIT_SECONDS", 0.1)
+    first, second, third = (repo.did for repo in basic.repos[:3])
+    sizes = {did: len(basic.car(did) or b"") for did in (first, second, third)}
+    two_are_in_hand, one_was_deferred = asyncio.Event(), asyncio.Event()
+
+    async def hesitate(request: web.Request) -> web.StreamResponse:
+        car = basic.car(request.query["did"]) or b""
+        response = web.StreamResponse(headers={"Content-Length": str(len(car))})
+        await response.prepare(request)
+        await response.write(car[:-1])
+        await one_was_deferred.wait()
+        await response.write(car[-1:])
+        return response
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        await two_are_in_hand.wait()
+        return web.Response(body=basic.car(request.query["did"]))
+
+    def in_hand() -> bool:
+        return metric("backfiller_bytes_in_hand") == sizes[first] + sizes[second] - 2
+
+    before = metric("backfiller_deferrals_total", reason="memory_full"), metric("backfiller_repos_failed_total")
+
+    def deferred() -> bool:
+        return metric("backfiller_deferrals_total", reason="memory_full") > before[0]
+
+    async with host() as pds:
+        pds.serve(basic, first, hesitate)
+        pds.serve(basic, second, hesitate)
+        pds.serve(basic, third, follow)
+        await enqueue(redis, sizes)
+        assert sum(sizes.values()) > 2 * max(sizes.values()) + 2
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_CAR_BYTES=str(max(sizes.values())))):
+            await until(in_hand)
+            two_are_in_hand.set()
+            await until(deferred)
+            one_was_deferred.set()
+            await until(lambda: idle(redis))
+    assert metric("backfiller_repos_failed_total") == before[1]
+    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(sizes)
+
+
+async def test_a_full_output_makes_the_repos_wait_and_nothing_is_lost(
+    network: StartNetwork, redis: Redis, redis_url: str
+) -> None:
+    served = await network("load-tiny")
+    dids = [repo.did for repo in served.recording.repos if repo.active]
+    mark, batch = 200, 20
+    seen: list[bytes] = []
+    longest = 0
+
+    async def drained() -> bool:
+        """An indexer that takes its time: 50 entries at each look."""
+        nonlocal longest
+        longest = max(longest, await redis.xlen(OUTPUT))
+        page = await redis.xrange(OUTPUT, count=50)
+        seen.extend(fields[b"event"] for _, fields in page)
+        if page:
+            await redis.xdel(OUTPUT, *(id for id, _ in page))
+        return not page and await idle(redis)
+
+    before = metric("backfiller_backpressure_seconds_total"), metric("backfiller_backpressure_activations_total")
+    await enqueue(redis, dids)
+    settings = {"BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK": str(mark), "BACKFILLER_BATCH_SIZE": str(batch)}
+    async with backfiller(environment(redis_url, served.url, BACKFILLER_CONCURRENCY="2", **settings)):
+        await until(lambda: metric("backfiller_backpressure_active"))
+        await until(drained)
+        assert not metric("backfiller_backpressure_active")
+    assert longest <= mark + 8 * batch
+    assert metric("backfiller_backpressure_seconds_total") > before[0]
+    assert metric("backfiller_backpressure_activations_total") > before[1]
+    expected = sum(len(ours(leaves(served.recording.car(did) or b""))) + 1 for did in dids)
+    assert len(seen) == len(set(seen)) == expected
+
+
+async def test_a_full_output_keeps_new_repos_from_being_fetched(
+    network: StartNetwork, redis: Redis, redis_url: str
+) -> None:
+    served = await network("basic")
+    await redis.xadd(OUTPUT, {"event": "{}"})
+    await enqueue(redis, [repo.did for repo in served.recording.repos])
+    settings = environment(redis_url, served.url, BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK="1")
+    async with backfiller(settings):
+        await until(lambda: metric("backfiller_backpressure_active"))
+        assert not any("getRepo" in path for path in served.requests)
+        await redis.delete(OUTPUT)
+        await until(lambda: redis.xlen(OUTPUT))
+
+
+async def test_of_many_who_wait_for_room_one_watches(redis: Redis) -> None:
+    await redis.xadd(OUTPUT, {"event": "{}"})
+    told: list[tuple[bool, float]] = []
+    room = Room(redis, OUTPUT, 1, on_pressure=lambda stream, active, seconds: told.append((active, seconds)))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with asyncio.TaskGroup() as group:
+        watcher, *others = (group.create_task(room.wait(asyncio.Event())) for _ in range(20))
+
+        await until(lambda: told)
+        watcher.cancel()
+        await until(lambda: sum(active and not seconds for active, seconds in told) == 2)
+        await redis.delete(OUTPUT)
+    assert all(task.result() for task in others)
+    assert sum(not active for active, _ in told) == 2
+    assert sum(seconds for _, seconds in told) < loop.time() - started
+
+
+# a Redis that is full, replies that are lost
+
+
+@pytest.fixture
+async def delivery(redis: Redis) -> AsyncIterator[tuple[StreamConsumer, Delivery]]:
+    consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
+    await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"])
+    async for deliveries in consumer.batches(asyncio.Event()):
+        yield consumer, deliveries[0]
+        break
+
+
+async def test_parking_twice_parks_once_even_if_the_job_is_back_already(
+    redis: Redis, delivery: tuple[StreamConsumer, Delivery]
+) -> None:
+    """As after a reply that was lost: the script ran, and is sent again."""
+    consumer, entry = delivery
+    stop = asyncio.Event()
+    parking = Parking(redis, consumer, DLQ)
+    await parking.park(entry, b"job", 0.0, stop)
+    assert await redis.zcard(PARKED) == 1
+    assert await redis.xlen(INPUT) == 0
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parking.return_due(stop))
+        await until(lambda: redis.xlen(INPUT))
+        stop.set()
+    await parking.park(entry, b"job", 0.0, asyncio.Event())
+    await parking.bury(entry, {"repo": b"job"}, asyncio.Event())
+    assert await redis.zcard(PARKED) == await redis.xlen(DLQ) == 0
+    [(_, fields)] = await redis.xrange(INPUT)
+    assert fields == {b"repo": b"job"}
+
+
+async def test_a_full_redis_takes_parked_and_dead_jobs_all_the_same(redis_url: str, redis: Redis) -> None:
+    """Otherwise the entries could not leave the stream, and Redis would stay full."""
+    consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
+    await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"])
+    parking = Parking(redis, consumer, DLQ)
+    async for first, second in consumer.batches(asyncio.Event()):
+        await redis.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(OutOfMemoryError):
+                await redis.xadd(INPUT, {"repo": "x"})
+            async with asyncio.timeout(5):
+                await parking.park(first, b"job", 60.0, asyncio.Event())
+                await parking.bury(second, {"repo": b"job"}, asyncio.Event())
+        finally:
+            await redis.config_set("maxmemory", 0)
+        break
+    assert (await redis.zcard(PARKED), await redis.xlen(DLQ), await redis.xlen(INPUT)) == (1, 1, 0)
+
+
+async def test_what_is_held_for_long_is_not_claimed_by_another(redis: Redis) -> None:
+    mine, other = (
+        StreamConsumer(redis, INPUT, GROUP, name, field="repo", batch_size=10, claim_idle_seconds=0.3)
+        for name in ("backfiller1", "backfiller2")
+    )
+    await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"])
+    hold, stop = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        async for entries in mine.batches(asyncio.Event()):
+            assert len(entries) == 1
+            break
+        group.create_task(mine.hold(hold))
+        looks = []
+        async for entries in other.batches(stop):  # a look without a find takes a second
+            looks.append(len(entries))
+            if len(looks) == 2:
+                hold.set()
+            if entries:
+                stop.set()
+    assert looks[:2] == [0, 0]
+    assert looks[-1] == 1

@@ -1,0 +1,271 @@
+"""A relay's list of repos, from its first page to its last, whatever the relay does on the way."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from common.backpressure import Room
+from common.outbound import Outbound
+from common.streams import REPO_BACKFILL, StreamWriter
+from ingester import repo_listing
+from ingester.accounts import LISTING, Account
+from ingester.cursors import LISTING_DONE, cursor_key
+from ingester.metrics import Listings
+from ingester.repo_listing import RepoListing
+from ingester.upstream import Upstream
+from sluice.network import RecordedNetwork
+
+StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
+DIDS = [f"did:plc:{letter * 24}" for letter in "abcdefgh"]
+
+
+class Relay:
+    """Answers listRepos with what `answer(cursor, limit)` says."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str, int], Any] = rows(DIDS)
+        self.asked: list[tuple[str, int]] = []
+        self.before_answering: Callable[[str], Awaitable[None]] = nothing
+        self.upstream = Upstream("", False, 0)
+
+    async def serve(self, request: web.Request) -> web.Response:
+        cursor, limit = request.query.get("cursor", ""), int(request.query["limit"])
+        self.asked.append((cursor, limit))
+        await self.before_answering(cursor)
+        answer = self.answer(cursor, limit)
+        return answer if isinstance(answer, web.Response) else web.json_response(answer)
+
+
+async def nothing(cursor: str) -> None:
+    """The relay answers at once."""
+
+
+def rows(dids: list[str], broken: int = -1) -> Callable[[str, int], Any]:
+    """Pages whose cursors are numbers; each page that holds the row `broken` fails, as relays do."""
+
+    def answer(cursor: str, limit: int) -> Any:
+        start = int(cursor or 0)
+        end = min(start + limit, len(dids))
+        if start <= broken < end:
+            return web.Response(status=500)
+        page = {"repos": [{"did": did, "head": "bafy", "rev": "3k"} for did in dids[start:end]]}
+        return page | ({"cursor": str(end)} if end < len(dids) else {})
+
+    return answer
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    relay = Relay()
+    app = web.Application()
+    app.router.add_get("/xrpc/com.atproto.sync.listRepos", relay.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    relay.upstream = Upstream(f"127.0.0.1:{port}", False, port)
+    yield relay
+    await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are shortened; what is waited for is as it is."""
+    monkeypatch.setattr(repo_listing, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(repo_listing, "RECHECK_SECONDS", 0.05)
+
+
+@asynccontextmanager
+async def listing(redis: Redis, upstream: Upstream, room: Room | None = None) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    room = room or Room(redis, REPO_BACKFILL, 100_000)
+    writer = StreamWriter(redis, REPO_BACKFILL, "repo", room)
+    async with Outbound(allow=[upstream.origin]) as outbound, asyncio.TaskGroup() as tasks:
+        service = RepoListing(
+            redis, outbound, upstream, writer=writer, room=room, account=Account(LISTING), listings=Listings(1)
+        )
+        tasks.create_task(service.run(stop))
+        yield
+        stop.set()
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():  # noqa: ASYNC110 - what is awaited happens in Redis, which knows no event of ours
+            await asyncio.sleep(0.01)
+
+
+async def until_done(redis: Redis, upstream: Upstream) -> None:
+    async def is_done() -> bool:
+        return await redis.get(cursor_key(REPO_BACKFILL, upstream)) == LISTING_DONE.encode()
+
+    await eventually(is_done)
+
+
+async def shows_complete() -> bool:
+    return REGISTRY.get_sample_value("ingester_backfill_complete") == 1
+
+
+async def jobs(redis: Redis) -> list[dict[str, Any]]:
+    entries: Any = await redis.xrange(REPO_BACKFILL)
+    return [json.loads(fields[b"repo"]) for _, fields in entries]
+
+
+async def dids(redis: Redis) -> list[str]:
+    return [job["did"] for job in await jobs(redis)]
+
+
+def moved(name: str, **labels: str) -> Callable[[], float]:
+    """How far a metric has moved since."""
+    before = REGISTRY.get_sample_value(name, labels) or 0.0
+    return lambda: (REGISTRY.get_sample_value(name, labels) or 0.0) - before
+
+
+async def test_every_repo_becomes_a_job_active_or_not(redis: Redis, network: StartNetwork) -> None:
+    served = await network("full")
+    port = int(served.url.rpartition(":")[2])
+    upstream = Upstream(f"127.0.0.1:{port}", False, port)
+    async with listing(redis, upstream):
+        await until_done(redis, upstream)
+    assert await jobs(redis) == [
+        {
+            "did": repo.did,
+            "host": served.url,
+            "rev": repo.rev,
+            "status": repo.status,
+            "active": repo.active,
+            "attempts": 0,
+        }
+        for repo in served.recording.repos
+    ]
+    assert {job["active"] for job in await jobs(redis)} == {True, False}
+
+
+async def test_an_empty_page_with_a_cursor_is_not_the_end(redis: Redis, relay: Relay) -> None:
+    pages = {"": {"repos": [], "cursor": "x"}, "x": {"repos": [{"did": DIDS[0]}], "cursor": "y"}, "y": {"repos": []}}
+    relay.answer = lambda cursor, limit: pages[cursor]
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert await dids(redis) == DIDS[:1]
+    assert relay.asked == [("", 1000), ("x", 1000), ("y", 1000)]
+
+
+async def test_a_listing_goes_on_where_it_was_stopped(redis: Redis, relay: Relay) -> None:
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "5")
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert await dids(redis) == DIDS[5:]
+
+
+async def test_a_finished_listing_begins_again_when_its_cursor_is_deleted(redis: Redis, relay: Relay) -> None:
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+        await eventually(shows_complete)
+        await redis.delete(cursor_key(REPO_BACKFILL, relay.upstream))
+        await until_done(redis, relay.upstream)
+    assert await dids(redis) == DIDS * 2
+
+
+async def test_a_row_that_is_none_costs_none_of_its_siblings(redis: Redis, relay: Relay) -> None:
+    dropped = moved("ingester_dropped_total", source="listing", reason="bad_row")
+    relay.answer = lambda cursor, limit: {"repos": [{"did": "alice.test"}, {"did": DIDS[0]}, 5, {}]}
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert (await dids(redis), dropped()) == (DIDS[:1], 3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(status=502),
+        web.Response(status=404),
+        web.Response(text="<html>"),
+        {"repos": "none"},
+        {"repos": [], "cursor": 5},
+        ["repos"],
+    ],
+    ids=["outage", "refusal", "no JSON", "no list", "no cursor", "no object"],
+)
+async def test_a_page_that_fails_is_asked_for_again(redis: Redis, relay: Relay, answer: Any) -> None:
+    fetch_errors, errors = moved("ingester_backfill_fetch_errors_total"), moved("ingester_errors_total")
+
+    def mended_at_the_third(cursor: str, limit: int) -> Any:
+        if len(relay.asked) > 2:
+            return rows(DIDS)(cursor, limit)
+        return web.Response(status=answer.status, text=answer.text) if isinstance(answer, web.Response) else answer
+
+    relay.answer = mended_at_the_third
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert (await dids(redis), fetch_errors(), errors()) == (DIDS, 2, 2)
+
+
+async def test_a_host_that_leads_back_to_the_same_page_is_not_followed(
+    redis: Redis, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay.answer = lambda cursor, limit: {"repos": [{"did": DIDS[0]}], "cursor": "x"}
+    async with listing(redis, relay.upstream):
+
+        async def has_come_back() -> bool:
+            return len(relay.asked) > 3
+
+        await eventually(has_come_back)
+    assert await dids(redis) == DIDS[:1]
+    assert caplog.text.count("no page of listRepos") == 1
+
+
+async def test_a_row_that_the_host_cannot_list_is_stepped_over_alone(
+    redis: Redis, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    skips = moved("ingester_backfill_cursor_skips_total")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "1")
+    relay.answer = rows(DIDS, broken=4)
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert (await dids(redis), skips()) == ([*DIDS[1:4], *DIDS[5:]], 1)
+    assert "stepped over a row" in caplog.text
+
+
+async def test_no_row_is_stepped_over_while_the_host_is_down(redis: Redis, relay: Relay) -> None:
+    skips = moved("ingester_backfill_cursor_skips_total")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "1")
+    relay.answer = lambda cursor, limit: web.Response(status=500) if len(relay.asked) < 9 else rows(DIDS)(cursor, limit)
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert (await dids(redis), skips()) == (DIDS[1:], 0)
+
+
+async def test_no_page_is_fetched_before_there_is_room_for_it(redis: Redis, relay: Relay) -> None:
+    waiting = asyncio.Event()
+    room = Room(redis, REPO_BACKFILL, 2, on_pressure=lambda stream, active, seconds: waiting.set())
+    for _ in range(2):
+        await redis.xadd(REPO_BACKFILL, {"repo": "{}"})
+    async with listing(redis, relay.upstream, room):
+        async with asyncio.timeout(20):
+            await waiting.wait()
+        assert relay.asked == []
+        await redis.xtrim(REPO_BACKFILL, maxlen=0)
+        await until_done(redis, relay.upstream)
+    assert await dids(redis) == DIDS
+
+
+async def test_a_cursor_moved_by_another_lister_is_followed_and_no_repo_is_queued_twice(
+    redis: Redis, relay: Relay
+) -> None:
+    async def another_lister(cursor: str) -> None:
+        if cursor == "":
+            await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "6")
+
+    relay.before_answering = another_lister
+    relay.answer = lambda cursor, limit: rows(DIDS)(cursor, 4)
+    unwritten = moved("ingester_dropped_total", source="listing", reason="unwritten")
+    async with listing(redis, relay.upstream):
+        await until_done(redis, relay.upstream)
+    assert (await dids(redis), unwritten()) == (DIDS[6:], 4)

@@ -1,0 +1,276 @@
+"""One subscription against hosts that behave, and hosts that do not: over a real websocket, on loopback."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from prometheus_client import REGISTRY
+
+from common.dag_cbor import encode
+from ingester.accounts import FIREHOSE, Account
+from ingester.frames import events_of
+from ingester.framing import FrameResult
+from ingester.metrics import HostMeter
+from ingester.subscription import MAX_FRAME_BYTES, TRIES_AT_A_FRAME, Subscription
+
+DID = "did:plc:madeheremadeheremadehere"
+Script = Callable[[web.WebSocketResponse], Awaitable[None]]
+
+
+class Host:
+    """Every connection does what the script says; what was asked is kept."""
+
+    def __init__(self) -> None:
+        self.script: Script = said()
+        self.cursors: list[int] = []
+        self.refusal: web.Response | None = None
+        self.url = ""
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.cursors.append(int(request.query["cursor"]))
+        if self.refusal is not None:
+            return self.refusal
+        socket = web.WebSocketResponse(compress=False, autoping=False)
+        await socket.prepare(request)
+        await self.script(socket)
+        return socket
+
+
+class Reader:
+    """A subscription, and the numbers of what it delivered."""
+
+    def __init__(self, http: ClientSession, url: str, idle_seconds: float = 30.0) -> None:
+        self.seqs: list[int] = []
+        self.dropped: list[dict[str, int]] = []
+        account, meter = Account(FIREHOSE), HostMeter(FIREHOSE.name, "here")
+
+        def read(frame: bytes) -> FrameResult:
+            return events_of(frame, lambda collection: True)
+
+        self._subscription = Subscription(http, url, read, idle_seconds=idle_seconds, account=account, meter=meter)
+
+    async def session(
+        self, position: int = 0, deliver: Callable[[FrameResult], Awaitable[None]] | None = None
+    ) -> float:
+        async with asyncio.timeout(20):
+            return await self._subscription.session(position, deliver or self._keep)
+
+    async def _keep(self, result: FrameResult) -> None:
+        self.seqs.append(result.seq)
+        self.dropped.append(result.dropped)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    host = Host()
+    app = web.Application()
+    app.router.add_get("/subscribe", host.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host.url = f"ws://127.0.0.1:{runner.addresses[0][1]}/subscribe"
+    yield host
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def reader(http: ClientSession, host: Host) -> Reader:
+    return Reader(http, host.url)
+
+
+def identity(seq: int, **more: Any) -> bytes:
+    body = {"seq": seq, "did": DID, "time": "2026-11-20T00:00:00Z"} | more
+    return encode({"op": 1, "t": "#identity"}) + encode(body)
+
+
+def error(name: str) -> bytes:
+    return encode({"op": -1}) + encode({"error": name})
+
+
+def said(*messages: bytes | str) -> Script:
+    """Say this, and leave."""
+
+    async def script(socket: web.WebSocketResponse) -> None:
+        for message in messages:
+            await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+
+    return script
+
+
+def moved(name: str, **labels: str) -> Callable[[], float]:
+    """How far a metric has moved since."""
+    before = REGISTRY.get_sample_value(name, labels) or 0.0
+    return lambda: (REGISTRY.get_sample_value(name, labels) or 0.0) - before
+
+
+async def test_frames_after_the_cursor_are_delivered_in_order(host: Host, reader: Reader) -> None:
+    host.script = said(identity(8), identity(9), identity(12))
+    assert await reader.session(7) > 0
+    assert (host.cursors, reader.seqs) == ([7], [8, 9, 12])
+
+
+async def test_without_a_cursor_the_oldest_event_is_asked_for(host: Host, reader: Reader) -> None:
+    await reader.session(0)
+    assert host.cursors == [0]
+
+
+async def test_a_frame_of_five_megabytes_comes_through(host: Host, reader: Reader) -> None:
+    host.script = said(identity(1, padding="x" * 5_000_000), identity(2))
+    await reader.session()
+    assert reader.seqs == [1, 2]
+
+
+async def test_a_frame_that_cannot_be_read_is_dropped_and_the_next_one_is_taken(host: Host, reader: Reader) -> None:
+    dropped = moved("ingester_dropped_total", source="firehose", reason="bad_cbor")
+    unreadable = moved("ingester_frames_total", source="firehose", kind="unreadable")
+    host.script = said(identity(1), b"\xff", identity(2)[:-1], b"", identity(3))
+    await reader.session()
+    assert (reader.seqs, dropped(), unreadable()) == ([1, 3], 3, 3)
+
+
+async def test_text_is_not_expected_and_ignored(host: Host, reader: Reader) -> None:
+    host.script = said("hello", identity(1))
+    await reader.session()
+    assert reader.seqs == [1]
+
+
+async def test_the_event_at_the_cursor_may_come_again(
+    host: Host, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    replayed = moved("ingester_dropped_total", source="firehose", reason="replayed")
+    host.script = said(identity(7), identity(8))
+    await reader.session(7)
+    assert (reader.seqs, replayed()) == ([8], 1)
+    assert "backwards" not in caplog.text
+
+
+async def test_a_sequence_that_runs_backwards_is_dropped_and_complained_about_once(
+    host: Host, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    replayed = moved("ingester_dropped_total", source="firehose", reason="replayed")
+    regressions = moved("ingester_upstream_seq_regressions_total", source="firehose", host="here")
+    host.script = said(identity(8), identity(8), identity(3), identity(9))
+    await reader.session(7)
+    assert (reader.seqs, replayed(), regressions()) == ([8, 9], 2, 2)
+    assert caplog.text.count("runs backwards") == 1
+
+
+async def test_a_cursor_of_the_future_is_kept_and_tried_again_later(
+    host: Host, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.script = said(error("FutureCursor"), identity(1))
+    assert await reader.session(7) >= 60
+    assert await reader.session(7) >= 60
+    assert reader.seqs == []
+    assert [record.levelno for record in caplog.records if "delete the cursor's key" in record.message] == [
+        logging.ERROR
+    ]
+
+
+async def test_a_consumer_too_slow_tries_again_soon(host: Host, reader: Reader) -> None:
+    errors = moved("ingester_errors_by_reason_total", source="firehose", reason="consumer_too_slow")
+    host.script = said(identity(1), error("ConsumerTooSlow"), identity(2))
+    assert await reader.session() < 1
+    assert (reader.seqs, errors()) == ([1], 1)
+
+
+async def test_an_error_of_another_name_ends_the_connection_and_no_more(host: Host, reader: Reader) -> None:
+    errors = moved("ingester_errors_by_reason_total", source="firehose", reason="error_frame")
+    host.script = said(error("SomethingNew"))
+    await reader.session()
+    assert errors() == 1
+
+
+async def test_an_outdated_cursor_is_a_loss_that_is_told(
+    host: Host, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    outdated = moved("ingester_upstream_outdated_cursor_total", source="firehose", host="here")
+    notice = encode({"op": 1, "t": "#info"}) + encode({"name": "OutdatedCursor"})
+    host.script = said(notice, identity(90))
+    await reader.session(7)
+    assert (reader.seqs, outdated()) == ([90], 1)
+    assert "backfill what was missed" in caplog.text
+
+
+async def test_a_silent_connection_is_ended(http: ClientSession, host: Host) -> None:
+    async def silence(socket: web.WebSocketResponse) -> None:
+        await socket.send_bytes(identity(1))
+        async for _ in socket:
+            pass
+
+    host.script = silence
+    reader = Reader(http, host.url, idle_seconds=0.2)
+    idle = moved("ingester_errors_by_reason_total", source="firehose", reason="idle")
+    await reader.session()
+    assert (reader.seqs, idle()) == ([1], 1)
+
+
+async def test_a_connection_that_waits_for_us_is_not_silent(http: ClientSession, host: Host) -> None:
+    reader, released = Reader(http, host.url, idle_seconds=0.05), asyncio.Event()
+    pings = 0
+
+    async def count_pings(socket: web.WebSocketResponse) -> None:
+        nonlocal pings
+        await socket.send_bytes(identity(1))
+        while pings < 10:
+            await socket.receive()
+            pings += 1
+        released.set()
+        await socket.send_bytes(identity(2))
+
+    async def wait_for_room(result: FrameResult) -> None:
+        await released.wait()
+        reader.seqs.append(result.seq)
+
+    host.script = count_pings
+    await reader.session(deliver=wait_for_room)
+    assert reader.seqs == [1, 2]
+
+
+async def test_a_refusal_is_honoured_for_as_long_as_it_says(host: Host, reader: Reader) -> None:
+    host.refusal = web.Response(status=429, headers={"Retry-After": "17"})
+    assert await reader.session() >= 17
+
+
+async def test_a_host_that_is_not_there_is_tried_again_and_complained_about_once(
+    http: ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader(http, "ws://127.0.0.1:1/subscribe")
+    waits = [await reader.session() for _ in range(3)]
+    assert all(wait < 60 for wait in waits)
+    assert caplog.text.count("not connected, trying again") == 1
+
+
+async def test_trouble_that_comes_back_is_told_again(
+    host: Host, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.script = said(identity(1))
+    await reader.session(0)
+    host.script = said(identity(2))
+    await reader.session(1)
+    assert caplog.text.count("not connected, trying again") == 2
+
+
+async def test_a_frame_beyond_every_limit_is_stepped_over_after_a_few_tries(host: Host, reader: Reader) -> None:
+    host.script = said(identity(8), bytes(MAX_FRAME_BYTES + 1))
+    await reader.session(7)
+    host.script = said(bytes(MAX_FRAME_BYTES + 1))
+    for _ in range(TRIES_AT_A_FRAME - 1):
+        assert reader.seqs == [8]
+        await reader.session(8)
+    assert (reader.seqs, reader.dropped[-1]) == ([8, 9], {"oversized_frame": 1})
+
+
+async def test_a_host_that_only_closes_is_not_stepped_through(host: Host, reader: Reader) -> None:
+    for _ in range(TRIES_AT_A_FRAME + 1):
+        await reader.session(8)
+    assert (reader.seqs, host.cursors) == ([], [8] * (TRIES_AT_A_FRAME + 1))

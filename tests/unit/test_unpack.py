@@ -1,0 +1,216 @@
+"""A CAR becomes one complete snapshot or nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from backfiller.unpack import Snapshot, unpack
+from common.car import read_car
+from common.collection_filter import CollectionFilter
+from common.dag_cbor import RAW_CID, cid_from_text, cid_of, cid_text, encode
+from common.dag_json import json_to_block
+from common.errors import BadInput, TryLater
+from common.events import SEQ_BACKFILL, CreateEvent, DeleteEvent, RepoEvent, SnapshotPart, decode_event, encode_event
+from common.keys import PublicKey, key_in_document
+from tests.refusals import refusal
+from tests.signed_repos import DID, REV, Signer, car, commit, record, repo, tree
+
+CARS = Path(__file__).parents[1] / "data" / "cars"
+DOCUMENTS = json.loads((CARS / "dids.json").read_text())
+BSKY = CollectionFilter(("app.bsky.*", "chat.bsky.*"))
+ALL = CollectionFilter(("*",))
+SIGNER = Signer()
+TIME = "2026-11-20T22:10:55.077Z"
+SMALL = "did:plc:xaa2zbidn75g7mqnjoi2lvnq"
+REAL = [SMALL, "did:plc:nrbvvkhsqnojpc5lp6rd52l7", "did:plc:cugacuj46dltsxlnm72craib"]
+
+POST = record("a post")
+RECORDS = {
+    "app.bsky.feed.post/3mfxgt2k7ir22": POST,
+    "app.bsky.feed.post/3mfxgt2k7ir23": record("another"),
+    "app.bskyfoo.post/3mfxgt2k7ir22": record("not ours"),
+    "com.example.thing/self": record("not ours either"),
+}
+Event = CreateEvent | DeleteEvent | RepoEvent
+
+
+def car_bytes(did: str) -> bytes:
+    return (CARS / f"{did.replace(':', '_')}.car").read_bytes()
+
+
+def key_of(did: str) -> PublicKey:
+    return key_in_document(DOCUMENTS[did], did)
+
+
+def events(snapshot: Snapshot) -> list[Event]:
+    return list(snapshot.events(TIME))
+
+
+def made(records: dict[str, bytes], collections: CollectionFilter = BSKY) -> Snapshot:
+    return unpack(repo(records, SIGNER), DID, SIGNER.public, collections)
+
+
+# what a snapshot tells
+
+
+@pytest.mark.parametrize("did", REAL)
+def test_a_real_repo_becomes_its_records_and_an_end(did: str) -> None:
+    snapshot = unpack(car_bytes(did), did, key_of(did), BSKY)
+    *records, end = events(snapshot)
+    assert [event.snapshot for event in records] == [SnapshotPart(snapshot.records, i) for i in range(len(records))]
+    for event in records:
+        assert isinstance(event, CreateEvent)
+        assert (event.did, event.seq, event.time) == (did, SEQ_BACKFILL, TIME)
+        assert (event.commit, event.rev) == (snapshot.commit, snapshot.rev)
+        assert cid_of(json_to_block(bytes(event.record))) == cid_from_text(event.cid)
+    assert isinstance(end, RepoEvent)
+    assert end.snapshot == SnapshotPart(snapshot.records, snapshot.records, BSKY.patterns)
+    assert (end.commit, end.rev) == (snapshot.commit, snapshot.rev)
+
+
+@pytest.mark.parametrize("did", REAL)
+def test_the_records_and_the_filtered_make_up_the_tree(did: str) -> None:
+    everything = unpack(car_bytes(did), did, key_of(did), ALL)
+    ours = unpack(car_bytes(did), did, key_of(did), BSKY)
+    assert everything.filtered == 0
+    assert everything.records == ours.records + ours.filtered > 0
+
+
+def test_the_events_are_those_of_the_records_that_pass() -> None:
+    snapshot = made(RECORDS)
+    first, second, end = events(snapshot)
+    assert (snapshot.records, snapshot.filtered, snapshot.unreadable) == (2, 2, 0)
+    assert isinstance(first, CreateEvent)
+    assert first.uri == f"at://{DID}/app.bsky.feed.post/3mfxgt2k7ir22"
+    assert first.cid == cid_text(cid_of(POST))
+    assert first.rev == REV
+    assert msgspec.json.decode(first.record)["text"] == "a post"
+    assert isinstance(second, CreateEvent)
+    assert second.rkey == "3mfxgt2k7ir23"
+    assert isinstance(end, RepoEvent)
+
+
+def test_the_events_survive_the_stream() -> None:
+    for event in events(made(RECORDS)):
+        assert decode_event(encode_event(event)) == event
+
+
+def test_an_empty_repo_is_a_snapshot_too() -> None:
+    (end,) = events(made({}))
+    assert isinstance(end, RepoEvent)
+    assert end.snapshot == SnapshotPart(0, 0, BSKY.patterns)
+
+
+@pytest.mark.parametrize("unreadable", [encode(["not a map"]), encode({"n": 1 << 60}), b"\xff", b""])
+def test_a_record_that_cannot_be_read_keeps_its_place_as_a_delete(unreadable: bytes) -> None:
+    snapshot = made({"app.bsky.feed.post/a": POST, "app.bsky.feed.post/b": unreadable, "app.bsky.feed.post/c": POST})
+    first, second, third, end = events(snapshot)
+    assert isinstance(second, DeleteEvent)
+    assert (second.rkey, second.rev, second.snapshot) == ("b", REV, SnapshotPart(3, 1))
+    assert (first.snapshot, third.snapshot, end.snapshot) == (
+        SnapshotPart(3, 0),
+        SnapshotPart(3, 2),
+        SnapshotPart(3, 3, BSKY.patterns),
+    )
+    assert (snapshot.records, snapshot.unreadable) == (3, 1)
+
+
+def test_a_record_that_is_a_raw_block_cannot_be_read() -> None:
+    raw = RAW_CID + cid_of(POST)[4:]
+    top, nodes = tree({"app.bsky.feed.post/a": raw})
+    signed = commit(top, SIGNER)
+    snapshot = unpack(car(cid_of(signed), [signed, *nodes.values(), (raw, POST)]), DID, SIGNER.public, BSKY)
+    assert isinstance(events(snapshot)[0], DeleteEvent)
+
+
+def test_drawing_the_events_twice_counts_once() -> None:
+    snapshot = made({"app.bsky.feed.post/a": b"\xff"})
+    assert events(snapshot) == events(snapshot)
+    assert snapshot.unreadable == 1
+
+
+@pytest.mark.parametrize("path", ["app.bsky.feed.post/.", "app.bsky.feed.post/" + "x" * 513, "app.bsky.feed-/x"])
+def test_a_path_under_which_nothing_can_be_indexed_is_filtered(path: str) -> None:
+    snapshot = made({"app.bsky.feed.post/a": POST, path: POST})
+    assert (snapshot.records, snapshot.filtered) == (1, 1)
+
+
+def test_events_are_made_as_they_are_drawn() -> None:
+    drawn = made({"app.bsky.feed.post/a": POST, "app.bsky.feed.post/b": POST}).events(TIME)
+    assert iter(drawn) is drawn
+    assert isinstance(next(drawn), CreateEvent)
+
+
+# whose it is
+
+
+def test_a_repo_of_somebody_else_is_refused() -> None:
+    other = "did:plc:somebodyelsesomebodyelse"
+    assert refusal(unpack, repo(RECORDS, SIGNER), other, SIGNER.public, BSKY) == "wrong_did"
+
+
+def test_a_repo_signed_by_another_key_is_refused_unless_there_is_no_key_to_ask() -> None:
+    data = repo(RECORDS, SIGNER)
+    assert refusal(unpack, data, DID, Signer(number=8).public, BSKY) == "bad_signature"
+    assert unpack(data, DID, None, BSKY).records == 2
+
+
+def test_a_repo_may_be_signed_with_p256() -> None:
+    signer = Signer("p256")
+    assert unpack(repo(RECORDS, signer), DID, signer.public, BSKY).records == 2
+
+
+# all or nothing
+
+
+def outcome(data: bytes, did: str) -> str | Snapshot:
+    try:
+        return unpack(data, did, key_of(did), BSKY)
+    except (BadInput, TryLater) as error:
+        return type(error).__name__
+
+
+def test_a_download_that_was_cut_anywhere_is_tried_again() -> None:
+    data = car_bytes(SMALL)
+    assert {outcome(data[:end], SMALL) for end in range(len(data))} == {"TryLater"}
+
+
+def test_a_changed_byte_anywhere_is_never_a_snapshot() -> None:
+    data = car_bytes(SMALL)
+    for at in range(len(data)):
+        changed = data[:at] + bytes((data[at] ^ 0x55,)) + data[at + 1 :]
+        assert outcome(changed, SMALL) in ("BadInput", "TryLater"), at
+
+
+def test_the_order_of_the_blocks_does_not_matter_nor_what_else_is_there() -> None:
+    found = read_car(car_bytes(SMALL))
+    shuffled = car(found.root, [record("a stranger"), *reversed(found.blocks.values()), *found.blocks.values()])
+    assert events(unpack(shuffled, SMALL, key_of(SMALL), BSKY)) == events(unpack(car_bytes(SMALL), SMALL, None, BSKY))
+
+
+def without(name: str) -> bytes:
+    top, nodes = tree({path: cid_of(block) for path, block in RECORDS.items()})
+    signed = commit(top, SIGNER)
+    parts: dict[str, list[bytes]] = {
+        "commit": [signed],
+        "tree": list(nodes.values()),
+        "records": list(RECORDS.values()),
+    }
+    return car(cid_of(signed), [block for part, blocks in parts.items() if part != name for block in blocks])
+
+
+@pytest.mark.parametrize("name", ["commit", "tree", "records"])
+def test_a_repo_without_a_part_is_tried_again(name: str) -> None:
+    with pytest.raises(TryLater, match="incomplete_repo"):
+        unpack(without(name), DID, SIGNER.public, BSKY)
+
+
+def test_a_filtered_record_must_be_there_all_the_same() -> None:
+    top, nodes = tree({path: cid_of(block) for path, block in RECORDS.items()})
+    signed = commit(top, SIGNER)
+    kept: list[Any] = [block for path, block in RECORDS.items() if BSKY(path.partition("/")[0])]
+    with pytest.raises(TryLater, match="incomplete_repo"):
+        unpack(car(cid_of(signed), [signed, *nodes.values(), *kept]), DID, SIGNER.public, BSKY)
