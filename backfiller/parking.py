@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from common.daemon import stopped_within
 from common.events import JOB_FIELD
 from common.redis_connection import outlast
-from common.streams import Delivery, StreamConsumer
+from common.delivery import Delivery
+from common.streams import StreamConsumer
 
 PAGE = 500
 LONGEST_SLEEP_SECONDS = 0.5  # another backfiller may park a job that is due earlier than those we know of

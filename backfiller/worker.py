@@ -16,7 +16,8 @@ from backfiller.unpack import Snapshot
 from common.backpressure import Room
 from common.errors import BadInput, GiveUp, TryLater
 from common.events import RepoJob, StreamEvent, decode_job, encode_event
-from common.streams import Delivery, StreamConsumer, StreamWriter
+from common.delivery import Delivery
+from common.streams import StreamConsumer, StreamWriter
 from common.syntax import is_did, utc_text
 
 MAX_BATCH_BYTES = 4 << 20

@@ -27,14 +27,14 @@ from aiohttp import (
     DummyCookieJar,
     InvalidURL,
     TCPConnector,
-    ThreadedResolver,
 )
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
+from dns.asyncresolver import Resolver
 from yarl import URL
 
 from common.errors import BadInput, GiveUp, TryLater
 from common.public_addresses import allow_list, checked_url, is_public, origin_of, redirected
+from common.public_dns import ForbiddenAddress, PublicResolver
 
 LATER_REASONS = ("unreachable", "timeout", "too_slow", "truncated_body", "rate_limited", "server_error")
 BAD_REASONS = (
@@ -77,10 +77,6 @@ class Refused(GiveUp):
         self.error = error
 
 
-class ForbiddenAddress(OSError):
-    """Where a name or a literal leads is not on the public internet."""
-
-
 class Outbound:
     """An async context manager. All methods raise:
 
@@ -89,18 +85,18 @@ class Outbound:
     """
 
     def __init__(
-        self, *, allow: Iterable[str] = (), user_agent: str = USER_AGENT, resolver: AbstractResolver | None = None
+        self, *, allow: Iterable[str] = (), user_agent: str = USER_AGENT, names: Resolver | None = None
     ) -> None:
-        """`allow`: origins as `host:port` that the operator vouches for. Raises CannotStart."""
+        """`allow`: origins as `host:port` that the operator vouches for; `names`: whom to ask instead of the system's
+        name servers. Raises CannotStart.
+        """
         self._allowed = allow_list(tuple(allow))
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
-        self._resolver = resolver
+        self._names = names
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        guarded = TCPConnector(
-            limit=0, resolver=_PublicResolver(self._resolver or ThreadedResolver()), socket_factory=_public_socket
-        )
+        guarded = TCPConnector(limit=0, resolver=PublicResolver(self._names), socket_factory=_public_socket)
         self._guarded = await self._stack.enter_async_context(self._session(guarded))
         self._trusted = await self._stack.enter_async_context(self._session(TCPConnector(limit=0)))
         return self
@@ -236,25 +232,6 @@ def _translated(error: Exception) -> BadInput | TryLater:
     if isinstance(error, ClientResponseError | HttpProcessingError):
         return BadInput("bad_response", str(error)[:200])
     return TryLater("unreachable", str(error)[:200])
-
-
-class _PublicResolver(AbstractResolver):
-    """Leaves out what the connector would refuse, so that a name with addresses of both kinds still works."""
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        public = [answer for answer in found if is_public(answer["host"])]
-        if found and not public:
-            raise ForbiddenAddress(f"{host} is {found[0]['host']}")
-        return public
-
-    async def close(self) -> None:
-        await self._resolver.close()
 
 
 def _public_socket(info: tuple[Any, ...]) -> socket.socket:

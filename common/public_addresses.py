@@ -1,5 +1,6 @@
 """What may be asked on the internet: https on port 443 of a public address, unless the operator lists it by name."""
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
@@ -17,6 +18,8 @@ _NEVER = tuple(
         *("2002::/16", "3fff::/20"),
     )
 )
+# Two labels or more, the last no number: "localhost" and "0x7f.1" are no names of the internet (URL standard, 3.6).
+_NAME = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?\.?")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 
 
@@ -60,8 +63,8 @@ def checked_url(text: str, allowed: frozenset[str]) -> URL:
         return url
     if url.scheme != "https" or url.port != 443:
         raise BadInput("forbidden_url", text[:80])
-    if _is_literal(url.host) and not is_public(url.host):
-        raise BadInput("forbidden_address", url.host)
+    if not _NAME.fullmatch((url.raw_host or "").lower()):
+        _refuse_private(url.host)
     return url
 
 
@@ -77,9 +80,10 @@ def redirected(url: URL, location: str, allowed: frozenset[str]) -> URL:
     return checked_url(target, allowed if origin_of(url) in allowed else frozenset())
 
 
-def _is_literal(host: str) -> bool:
+def _refuse_private(literal: str) -> None:
     try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+        public = is_public(literal)
+    except ValueError as error:
+        raise BadInput("forbidden_url", literal[:80]) from error
+    if not public:
+        raise BadInput("forbidden_address", literal)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from common.backpressure import Room
 from common.daemon import stopped_within
+from common.delivery import Delivery
 from common.redis_connection import BLOCK_SECONDS, code_of, is_outage, outlast
 from common.retry import Backoff
 
@@ -82,15 +82,6 @@ class StreamWriter:
             raise Fenced(answer[1].decode())
         self._room.observe(answer[1])
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One entry as delivered to this consumer. `payload` is None if the entry lacks the field or was trimmed away."""
-
-    id: bytes
-    payload: bytes | None
-    fields: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
 
 class StreamConsumer:

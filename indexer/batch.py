@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from common.delivery import Delivery
 from common.events import (
     SEQ_BACKFILL,
     AccountEvent,
@@ -16,7 +17,6 @@ from common.events import (
     StreamEvent,
     UpdateEvent,
 )
-from common.streams import Delivery
 from indexer.lexicon_formats import normalised
 
 Layout = tuple[str, str, int]

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.daemon import stopped_within
+from common.delivery import Delivery
 from common.errors import BadInput
 from common.events import LabelEvent, decode_event, decode_labels
 from common.retry import Backoff
-from common.streams import Delivery, StreamConsumer
+from common.streams import StreamConsumer
 from indexer import metrics
 from indexer.batch import Item, collect
 from indexer.database import Database, DeadLetter

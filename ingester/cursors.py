@@ -28,6 +28,6 @@ def sequence_number(key: str, stored: str) -> int:
 
     Raises CannotStart if it is no position: guessing another one would lose events or repeat them all.
     """
-    if stored and not (stored.isascii() and stored.isdecimal()):
+    if stored and not stored.isdecimal():
         raise CannotStart(f"{key} holds {stored[:80]!r}, which is no sequence number; correct it, or delete the key")
     return int(stored or 0)

@@ -154,7 +154,7 @@ class RepoListing:
         if self._rows_to_ask_for > 1:
             self._rows_to_ask_for = max(1, self._rows_to_ask_for // 4)
             return
-        if not (stored.isascii() and stored.isdecimal()):
+        if not stored.isdecimal():
             return
         if await self._answers("") and not await self._answers(str(int(stored) + self._steps)):
             self._steps += 1

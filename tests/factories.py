@@ -24,7 +24,7 @@ from common.events import (
     UpdateEvent,
     encode_event,
 )
-from common.streams import Delivery
+from common.delivery import Delivery
 from common.syntax import record_uri, tid_at
 from indexer.batch import Item
 

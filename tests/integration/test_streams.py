@@ -16,7 +16,8 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from common.backpressure import Room
 from common.errors import CannotStart
 from common.redis_connection import check_redis, open_redis
-from common.streams import Delivery, Fenced, StreamConsumer, StreamWriter
+from common.delivery import Delivery
+from common.streams import Fenced, StreamConsumer, StreamWriter
 from sluice.server import free_port
 from sluice.stack import embedded_redis
 from tests.proxy import Proxy

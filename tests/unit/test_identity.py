@@ -292,7 +292,7 @@ async def test_a_did_web_on_a_port_or_in_a_private_network_is_not_asked() -> Non
         for did, reason in (
             ("did:web:localhost%3A8080", "forbidden_url"),
             ("did:web:127.0.0.1", "forbidden_address"),
-            ("did:web:localhost", "forbidden_address"),
+            ("did:web:localhost", "forbidden_url"),
         ):
             with pytest.raises(BadInput) as refusal:
                 await resolver.resolve(did)

@@ -2,18 +2,31 @@
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import dns.asyncresolver
+import dns.message
+import dns.rdatatype
+import dns.rrset
 import pytest
 from aiohttp import ClientConnectorError
-from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from common.errors import BadInput, CannotStart, TryLater
-from common.outbound import Budget, ForbiddenAddress, Outbound, Refused, retry_after, xrpc_error
+from common.outbound import Budget, Outbound, Refused, _public_socket, retry_after, xrpc_error
 from common.public_addresses import allow_list, checked_url, is_public, redirected
+from common.public_dns import ForbiddenAddress, PublicResolver
 
 QUICK = Budget(connect_seconds=1, headers_seconds=0.3, total_seconds=2, window_seconds=0.3, min_bytes_per_second=1000)
 NONE = frozenset[str]()
@@ -113,46 +126,88 @@ def test_a_url_that_leads_elsewhere_than_the_internet_is_refused(url: str, reaso
 @pytest.mark.parametrize(
     "url",
     [
-        *(
-            "https://127.1/",
-            "https://2130706433/",
-            "https://0x7f.0.0.1/",
-            "https://0x7f000001/",
-            "https://017700000001/",
-        ),
-        *("https://localhost/", "https://localhost./", "https://127.0.0.1./"),
+        *("https://127.1/", "https://2130706433/", "https://0x7f.0.0.1/", "https://0x7f000001/", "https://0177.0.0.1/"),
+        *("https://localhost/", "https://localhost./", "https://127.0.0.1./", "https://LOCALHOST/", "https://0/"),
+        *("https://metadata/", "https://127.0.0.1.0x1/", "https://a..b.test/", "https://-/", "https://a_b.-test/"),
     ],
 )
-async def test_another_spelling_of_loopback_is_not_connected_to(url: str) -> None:
-    async with Outbound() as outbound:
-        with pytest.raises((BadInput, TryLater)) as refusal:
-            await outbound.download(url, 100, QUICK)
-    assert refusal.value.reason in ("forbidden_address", "forbidden_url", "unreachable")
+def test_a_host_that_is_no_name_of_the_internet_is_refused_without_asking_for_it(url: str) -> None:
+    with pytest.raises(BadInput):
+        checked_url(url, NONE)
 
 
-class Names(AbstractResolver):
-    """A DNS of our own, which may change its mind."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = answers
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
-            for address in self.answers
-        ]
-
-    async def close(self) -> None:
-        pass
+@pytest.mark.parametrize("url", ["https://bücher.example/", "https://xn--bcher-kva.example./", "https://1.1.1.1/x?y=z"])
+def test_a_name_or_a_public_address_may_be_asked(url: str) -> None:
+    assert checked_url(url, NONE).scheme == "https"
 
 
-async def test_a_name_that_leads_to_a_private_address_is_not_connected_to() -> None:
-    async with Outbound(resolver=Names("10.0.0.1", "127.0.0.1")) as outbound:
+class NameServer(asyncio.DatagramProtocol):
+    """A DNS on loopback, that answers every question for an address with these."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.questions = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        self.questions += 1
+        query = dns.message.from_wire(data)
+        [question] = query.question
+        answer = dns.message.make_response(query)
+        found = [text for text in self.addresses if (":" in text) == (question.rdtype == dns.rdatatype.AAAA)]
+        if found:
+            answer.answer.append(dns.rrset.from_text(question.name, 0, "IN", question.rdtype, *found))
+        self._transport.sendto(answer.to_wire(), address)
+
+
+@asynccontextmanager
+async def name_server(*addresses: str) -> AsyncIterator[tuple[NameServer, dns.asyncresolver.Resolver]]:
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(lambda: NameServer(*addresses), local_addr=("127.0.0.1", 0))
+    try:
+        yield server, asking(transport.get_extra_info("sockname")[1])
+    finally:
+        transport.close()
+
+
+def asking(port: int) -> dns.asyncresolver.Resolver:
+    names = dns.asyncresolver.Resolver(configure=False)
+    names.nameservers, names.port = ["127.0.0.1"], port
+    return names
+
+
+@pytest.mark.parametrize("addresses", [["10.0.0.1", "127.0.0.1"], ["::1", "fd00::1"], ["169.254.169.254", "::1"]])
+async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(addresses: list[str]) -> None:
+    async with name_server(*addresses) as (server, names), Outbound(names=names) as outbound:
         with pytest.raises(BadInput) as refusal:
             await outbound.download("https://pds.example.com/", 100, QUICK)
     assert refusal.value.reason == "forbidden_address"
+    assert server.questions > 0
+
+
+async def test_of_a_name_with_both_kinds_only_the_public_addresses_are_left() -> None:
+    async with name_server("10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111") as (_, names):
+        found = await PublicResolver(names).resolve("pds.example.com", 443, socket.AF_UNSPEC)
+    assert sorted(answer["host"] for answer in found) == ["1.1.1.1", "2606:4700::1111"]
+    assert {answer["family"] for answer in found} == {socket.AF_INET, socket.AF_INET6}
+
+
+async def test_a_name_without_an_address_is_unreachable() -> None:
+    async with name_server() as (_, names), Outbound(names=names) as outbound:
+        with pytest.raises(TryLater) as failure:
+            await outbound.download("https://pds.example.com/", 100, QUICK)
+    assert failure.value.reason == "unreachable"
+
+
+async def test_a_name_server_that_says_nothing_takes_no_longer_than_connecting_may() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        async with Outbound(names=asking(silent.getsockname()[1])) as outbound:
+            with pytest.raises(TryLater) as failure:
+                await outbound.download("https://pds.example.com/", 100, QUICK)
+    assert failure.value.reason == "timeout"
 
 
 async def test_the_address_is_checked_at_the_moment_of_connecting() -> None:
@@ -451,3 +506,45 @@ async def test_json_and_text_are_what_they_claim_to_be() -> None:
         with pytest.raises(BadInput) as refusal:
             await outbound.get_text(f"http://{origin}/", 100)
         assert refusal.value.reason == "bad_text"
+
+
+def test_a_socket_is_made_for_port_443_of_a_public_address_only() -> None:
+    def made(address: str, port: int) -> bool:
+        try:
+            _public_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))).close()
+        except ForbiddenAddress:
+            return False
+        return True
+
+    assert made("1.1.1.1", 443)
+    assert not made("1.1.1.1", 80)
+    assert not made("127.0.0.1", 443)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not_trusted(tmp_path: Path) -> None:
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(self_signed("localhost"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    origin = f"localhost:{server.sockets[0].getsockname()[1]}"
+    async with server, Outbound(allow=[origin]) as outbound:
+        with pytest.raises(TryLater) as failure:
+            await outbound.download(f"https://{origin}/", 100, QUICK)
+    assert failure.value.reason == "unreachable"
+
+
+def self_signed(name: str) -> bytes:
+    """A key and its own certificate for `name`, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return secret + certificate.public_bytes(Encoding.PEM)

@@ -1,0 +1,12 @@
+"""One stream entry as a consumer was given it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """`payload` is None if the entry lacks the field that was asked for, or was trimmed away: then `fields` is empty."""
+
+    id: bytes
+    payload: bytes | None
+    fields: dict[bytes, bytes] = field(default_factory=dict, repr=False)
