@@ -11,9 +11,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from common.daemon import stopped_within
+from common.delivery import Delivery
 from common.events import JOB_FIELD
 from common.redis_connection import outlast
-from common.delivery import Delivery
 from common.streams import StreamConsumer
 
 PAGE = 500

@@ -14,9 +14,9 @@ from backfiller.parking import Parking
 from backfiller.repos import Repos, Threads
 from backfiller.unpack import Snapshot
 from common.backpressure import Room
+from common.delivery import Delivery
 from common.errors import BadInput, GiveUp, TryLater
 from common.events import RepoJob, StreamEvent, decode_job, encode_event
-from common.delivery import Delivery
 from common.streams import StreamConsumer, StreamWriter
 from common.syntax import is_did, utc_text
 

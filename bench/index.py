@@ -43,9 +43,9 @@ async def main(arguments: argparse.Namespace) -> None:
         transactions = await connection.fetchval("SELECT sum(xact_commit) FROM pg_stat_database")
         await connection.close()
         print(
-            f"{events / seconds:,.0f} events/s ({seconds:.2f} s); CPU per event: indexer {indexer_cpu / events * 1e6:.0f} us,"
-            f" postgres {postgres_cpu / events * 1e6:.0f} us; peak {peak:.0f} MB an indexer; {transactions} transactions;"
-            f" {load()}"
+            f"{events / seconds:,.0f} events/s ({seconds:.2f} s); CPU per event: indexer"
+            f" {indexer_cpu / events * 1e6:.0f} us, postgres {postgres_cpu / events * 1e6:.0f} us;"
+            f" peak {peak:.0f} MB an indexer; {transactions} transactions; {load()}"
         )
 
 

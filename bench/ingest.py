@@ -103,7 +103,7 @@ async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> N
 
 
 async def until_at(seq: int, redis: Redis) -> None:
-    while int(await redis.get(CURSOR) or 0) < seq:  # noqa: ASYNC110 - Redis cannot tell
+    while int(await redis.get(CURSOR) or 0) < seq:
         await asyncio.sleep(0.05)
 
 

@@ -43,7 +43,10 @@ async def run_daemon(*services: Service, grace_seconds: float) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(service(stop), name=service.__qualname__) for service in services]
         deadline = group.create_task(_cancel_after_grace(stop, tasks, grace_seconds))
-        await asyncio.wait(tasks)
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            stop.set()  # a cancellation may be lost on its way: asyncio.wait_for could swallow one before Python 3.12
         deadline.cancel()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`payload` is None if the entry lacks the field that was asked for, or was trimmed away: then `fields` is empty."""
+    """`payload` is None if the entry lacks the field asked for, or was trimmed away: then `fields` is empty."""
 
     id: bytes
     payload: bytes | None

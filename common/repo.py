@@ -92,7 +92,7 @@ def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[str, byte
         if not key:
             pending += _items(_subtree(blocks, cid), height)
             continue
-        if key <= last or depth_of(key) != height or len(key) > MAX_PATH_BYTES or not _PATH.fullmatch(key):
+        if key <= last or depth_of(key) != height or not _PATH.fullmatch(key):
             raise BadInput("bad_mst", f"key {key[:80]!r} at height {height} after {last[:80]!r}")
         if cid not in blocks:
             raise TryLater("incomplete_repo", f"no record at {key.decode()}")
@@ -132,6 +132,8 @@ def _read_entry(block: bytes, at: int, previous: bytes) -> tuple[Entry, int]:
     if rest is None:
         raise BadInput("bad_mst", "not an entry")
     shared = _argument(rest[1])
+    if shared + len(suffix) > MAX_PATH_BYTES:  # a few bytes an entry could make of one long key any number
+        raise BadInput("bad_mst", "a key too long")
     # One comparison for two rules: equal bytes mean that more could be shared, lesser ones that the keys descend.
     if shared > len(previous) or suffix[:1] <= previous[shared : shared + 1]:
         raise BadInput("bad_mst", f"{suffix[:80]!r} after {shared} bytes of {previous[:80]!r}")

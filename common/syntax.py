@@ -62,6 +62,9 @@ def tid_at(microseconds: int) -> str:
     return "".join(_TID_LETTERS[value >> shift & 31] for shift in range(60, -1, -5))
 
 
+LAST_TID = "j" + "z" * 12
+
+
 def utc_text(moment: datetime) -> str:
     """The one textual form of times that we make ourselves: UTC, milliseconds, `Z`. It sorts as text."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

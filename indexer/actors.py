@@ -19,10 +19,12 @@ RECHECK_WITHOUT_HANDLE_AFTER = timedelta(hours=1)
 _TRANSPORT_STATUSES = ("desynchronized", "throttled")
 
 
-async def apply(session: Session, batch: Batch) -> None:
+async def apply(session: Session, batch: Batch, floors: Mapping[str, str]) -> None:
+    """`floors`: the rev up to which a repo is reflected: events below it are replays, and give birth to nobody."""
     identities = await _newer(session, "identity_time", batch.identities)
     accounts = await _newer(session, "account_time", {did: event.time for did, event in batch.accounts.items()})
-    await _note_actors(session, batch, identities)
+    replayed = {did for did, (rev, _) in batch.commits.items() if rev <= floors.get(did, "")}
+    await _note_actors(session, batch, identities, replayed)
     events = [batch.accounts[did] for did in sorted(accounts)]
     await _write_statuses(session, [event for event in events if not is_deletion(event)])
     if gone := [event for event in events if is_deletion(event)]:
@@ -49,10 +51,10 @@ async def _newer(session: Session, column: str, times: Mapping[str, str]) -> set
     return {row["did"] for row in rows}
 
 
-async def _note_actors(session: Session, batch: Batch, identities: set[str]) -> None:
+async def _note_actors(session: Session, batch: Batch, identities: set[str], replayed: set[str]) -> None:
     """New people get a row, and whoever's handle is due for a look gets in the queue."""
     alive = {did: sorted(times) for did, times in batch.times.items()}
-    dids = sorted(alive.keys() | identities | batch.backfilled.keys())
+    dids = sorted((alive.keys() | batch.backfilled.keys()) - replayed | identities)
     known = {row["did"]: row for row in await session.fetch(_READ, dids)}
     born: list[tuple[str, str]] = []
     checks: dict[str, str] = {did: batch.identities[did] for did in identities}

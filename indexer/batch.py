@@ -17,6 +17,7 @@ from common.events import (
     StreamEvent,
     UpdateEvent,
 )
+from common.syntax import LAST_TID
 from indexer.lexicon_formats import normalised
 
 Layout = tuple[str, str, int]
@@ -43,6 +44,7 @@ class Batch:
     """`times` holds the times of the live events of a DID, `identities` the newest that calls for a look at its handle.
 
     `newest` has one event for each key; `superseded` what it wins over. `commits` is the newest (rev, CID) seen.
+    `refused` counts record events from the future.
     """
 
     newest: dict[str, Item] = field(default_factory=dict)
@@ -53,30 +55,31 @@ class Batch:
     identities: dict[str, str] = field(default_factory=dict)
     accounts: dict[str, AccountEvent] = field(default_factory=dict)
     snapshots: dict[Layout, SnapshotProgress] = field(default_factory=dict)
-    others: int = 0
+    refused: int = 0
 
 
-def collect(items: Iterable[Item]) -> Batch:
+def collect(items: Iterable[Item], horizon: str = LAST_TID) -> Batch:
     """Order-free: the result depends on the set of events only (docs/invariants.md 7).
 
-    The times of the events must be datetimes (see worker.py).
+    A rev above `horizon` is refused: it would win over every honest one for ever. The times of the events must be
+    datetimes (see worker.py).
     """
     batch = Batch()
     for item in items:
         event = item.event
+        if isinstance(event, RecordEvent | RepoEvent) and not event.rev <= horizon:
+            batch.refused += isinstance(event, RecordEvent)
+            continue
         match event:
             case CreateEvent() | UpdateEvent() | DeleteEvent():
                 _add_record_event(batch, item, event)
                 _add_commit(batch, event)
             case RepoEvent():
                 _add_commit(batch, event)
-                batch.others += 1
             case IdentityEvent():
                 batch.identities[event.did] = max(normalised(event.time), batch.identities.get(event.did, ""))
-                batch.others += 1
             case AccountEvent():
                 _add_account_event(batch, event)
-                batch.others += 1
     return batch
 
 

@@ -52,7 +52,7 @@ LABELS_REMOVED = Counter("indexer_labels_removed_total", "Label rows written tha
 
 OUTCOME_NAMES = (
     *("written", "lifted", "deleted", "stale", "superseded", "unknown_collection"),
-    *("invalid_record", "foreign_subject", "not_storable"),
+    *("invalid_record", "foreign_subject", "not_storable", "future_rev"),
 )
 OUTCOMES = Counter(
     "indexer_outcomes_total",
@@ -68,7 +68,7 @@ HANDLE_RESULTS = ("verified", "unverified", "failed")
 DELETIONS = Counter("indexer_account_deletions_total", "Accounts said to be deleted, by what followed.", ["result"])
 DELETION_RESULTS = ("removed", "still_hosted", "failed")
 
-_DATA_FAULTS = ("invalid_record", "foreign_subject", "not_storable")
+_DATA_FAULTS = ("invalid_record", "foreign_subject", "not_storable", "future_rev")
 
 for _counter, _names in (
     (OUTCOMES, OUTCOME_NAMES),

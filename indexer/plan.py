@@ -73,6 +73,8 @@ class Plan:
 def plan(batch: Batch, known: Known) -> Plan:
     """Last writer wins: of each key the newest rev, whatever the order in which versions come."""
     result = Plan()
+    if batch.refused:
+        result.outcomes["future_rev"] = batch.refused
     for uri in sorted(batch.newest):
         _plan_one(result, known, batch.newest[uri], uri)
     for item in batch.superseded:

@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from common.daemon import stopped_within
 from common.delivery import Delivery
 from common.errors import BadInput
-from common.events import LabelEvent, decode_event, decode_labels
+from common.events import LabelEvent, RecordEvent, RepoEvent, decode_event, decode_labels
 from common.retry import Backoff
 from common.streams import StreamConsumer
+from common.syntax import is_tid, tid_at
 from indexer import metrics
 from indexer.batch import Item, collect
 from indexer.database import Database, DeadLetter
@@ -20,6 +22,7 @@ from indexer.refusals import ERRORS, Verdict, sqlstate, verdict
 log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 8 << 20
+FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
 
 
 class Work(Protocol):
@@ -39,10 +42,13 @@ class EventWork:
         event = decode_event(delivery.payload or b"")
         if not is_datetime(event.time):
             raise BadInput("bad_entry", f"time {event.time[:40]!r}")
+        if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
+            raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
         return Item(delivery, event)
 
     async def apply(self, items: Sequence[Item], stream: str) -> None:
-        applied = await self._database.apply(collect(items), stream)
+        horizon = tid_at(int((time.time() + FUTURE_SECONDS) * 1_000_000))
+        applied = await self._database.apply(collect(items, horizon), stream)
         metrics.count_applied(stream, items, applied)
 
 

@@ -11,7 +11,7 @@ from sluice.processes import Metrics
 from sluice.recording import Contents
 
 # what an indexer leaves out on purpose, by the name of the outcome
-_DROPPED_BY_INDEXER = ("invalid_record", "foreign_subject", "not_storable", "unknown_collection")
+_DROPPED_BY_INDEXER = ("invalid_record", "foreign_subject", "not_storable", "future_rev", "unknown_collection")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def account(
     filtered = metrics["ingester_firehose_filtered_operations_total"]
     outcomes = metrics.by("indexer_outcomes_total", "outcome")
     return Account(
-        frames=sum(frames.values()),
+        frames=metrics.by("ingester_frames_total", "source").get("firehose", 0),
         received=received,
         written=written,
         filtered=filtered,

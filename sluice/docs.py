@@ -81,7 +81,7 @@ def _metrics(prefix: str) -> Iterator[MetricWrapperBase]:
 def _metric_row(metric: MetricWrapperBase) -> str:
     kind = metric._type
     name = metric._name + ("_total" if kind == "counter" else "")
-    labels = ", ".join(metric._labelnames) or "–"
+    labels = ", ".join(metric._labelnames) or "none"
     return f"| `{name}` | {kind} | {labels} | {_cell(metric._documentation)} |"
 
 

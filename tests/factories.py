@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw
 
 from common.dag_cbor import cid_of, cid_text
 from common.dag_json import json_to_block
+from common.delivery import Delivery
 from common.events import (
     SEQ_BACKFILL,
     AccountEvent,
@@ -24,7 +25,6 @@ from common.events import (
     UpdateEvent,
     encode_event,
 )
-from common.delivery import Delivery
 from common.syntax import record_uri, tid_at
 from indexer.batch import Item
 

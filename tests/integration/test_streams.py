@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from common.backpressure import Room
+from common.delivery import Delivery
 from common.errors import CannotStart
 from common.redis_connection import check_redis, open_redis
-from common.delivery import Delivery
 from common.streams import Fenced, StreamConsumer, StreamWriter
 from sluice.server import free_port
 from sluice.stack import embedded_redis
@@ -124,7 +124,8 @@ async def reading(consumer: StreamConsumer, stop: asyncio.Event) -> AsyncIterato
         try:
             yield seen
         finally:
-            task.cancel()  # rather than stop: a read blocks for a second
+            stop.set()
+            task.cancel()  # a read blocks for a second
 
 
 # writing

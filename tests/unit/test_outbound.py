@@ -113,7 +113,8 @@ def test_an_address_on_the_internet_is_taken(address: str) -> None:
         ("https:///path", "forbidden_url"),
         ("https://[::1", "forbidden_url"),
         ("https://example.com:99999/", "forbidden_url"),
-        ("https://a/" + "b" * 5000, "forbidden_url"),
+        ("https://example.com/" + "b" * 5000, "forbidden_url"),
+        ("http://example.com:443/", "forbidden_url"),
         ("", "forbidden_url"),
     ],
 )

@@ -312,6 +312,13 @@ def test_long_and_many_keys_are_read() -> None:
     assert [entry.right for entry in read.entries] == [None] + [CID] * 299
 
 
+def test_the_limit_of_a_key_is_exact_and_counts_what_is_shared() -> None:
+    right, wrong = b"a/" + b"b" * 1022, b"a/" + b"b" * 1023
+    assert [key for key, *_ in read_node(node(None, [(0, right, None, CID)])).entries] == [right]
+    assert refusal(read_node, node(None, [(0, wrong, None, CID)])) == "bad_mst"
+    assert refusal(read_node, node(None, [(0, right, None, CID), (1024, b"b", None, CID)])) == "bad_mst"
+
+
 def test_a_record_that_is_no_dag_cbor_is_still_part_of_the_tree() -> None:
     raw = b"\x01\x55" + CID[2:]
     top, nodes = tree({PATHS[0]: raw})
