@@ -25,6 +25,8 @@ NOT_FOUND_KEPT_SECONDS = 60.0
 FAILURE_KEPT_SECONDS = 1.0  # below any retry's wait, or a retry would fail from memory
 REFRESH_AFTER_SECONDS = 10.0
 SHARED_CACHE_SECONDS = 1.0
+DIRECTORY_QUESTIONS = 16
+DIRECTORY_REST_SECONDS = 10.0
 
 _PLC = re.compile(r"did:plc:[a-z2-7]{24}")
 _WEB = re.compile(r"did:web:([a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*)(?:%3A([0-9]{1,5}))?")
@@ -146,6 +148,8 @@ class Identities:
         self._on_lookup = on_lookup
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._under_way: dict[str, asyncio.Event] = {}
+        self._directory = asyncio.Semaphore(DIRECTORY_QUESTIONS)
+        self._directory_rests_until = 0.0
 
     async def resolve(self, did: str, *, refresh: bool = False) -> DidDocument:
         """With `refresh` only an answer of the last REFRESH_AFTER_SECONDS will do, straight from the source.
@@ -199,14 +203,30 @@ class Identities:
 
     async def _fetch(self, did: str) -> DidDocument:
         url = document_url(did, self._plc_url)
+        ask = self._ask_directory if did.startswith("did:plc:") else self._ask_host
         try:
-            return parse_document(did, await self._outbound.get_json(url, MAX_DOCUMENT_BYTES))
+            return parse_document(did, await ask(url))
         except Refused as refused:
             if refused.status == 404:
                 raise GiveUp("did_not_found", did) from refused
             if refused.status == 410:
                 raise GiveUp("did_tombstoned", did) from refused
             raise TryLater("server_error", str(refused)) from refused
+
+    async def _ask_host(self, url: str) -> Any:
+        return await self._outbound.get_json(url, MAX_DOCUMENT_BYTES)
+
+    async def _ask_directory(self, url: str) -> Any:
+        """There is one for everybody, so we keep to a few questions at a time, and to the rest that it asks for."""
+        async with self._directory:
+            if (rest := self._directory_rests_until - time.monotonic()) > 0:
+                raise TryLater("rate_limited", self._plc_url, rest)
+            try:
+                return await self._ask_host(url)
+            except TryLater as error:
+                if error.reason == "rate_limited":
+                    self._directory_rests_until = time.monotonic() + (error.seconds or DIRECTORY_REST_SECONDS)
+                raise
 
     async def _from_redis(self, did: str) -> _Answer | None:
         document = await self._shared_document(did)

@@ -198,7 +198,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """The wait that a host asks for (RFC 9110 10.2.3, or RateLimit-Reset), between 0 seconds and an hour."""
     text = headers.get("Retry-After") or headers.get("RateLimit-Reset") or ""
     if text.isascii() and text.isdecimal():
-        seconds = float(text[:12])
+        seconds = float(text)
         seconds = seconds - now if seconds > 1e9 else seconds  # RateLimit-Reset of the reference PDS is a Unix time
     else:
         try:

@@ -1,7 +1,7 @@
 """Aggregates move by the rows that really came and went, inside the same transaction; so replays cannot drift."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from indexer.session import Session
@@ -9,18 +9,21 @@ from indexer.tables import Counter, Table
 
 
 class Deltas:
-    """How far each aggregate moves: (aggregate table, its key) -> column -> change."""
+    """How far each aggregate moves: (aggregate table, its key) -> column -> change; and whose rows came to stay."""
 
     def __init__(self) -> None:
         self.by_key: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.gained: set[str] = set()
 
-    def count(self, table: Table, rows: Iterable[Any], change: int) -> None:
+    def count(self, table: Table, rows: Collection[Any], change: int) -> None:
         """Rows of `table` that came (+1) or went (-1)."""
+        owners = {row[table.owner] for row in rows}
+        self.gained = self.gained | owners if change > 0 else self.gained - owners
         if not table.counters:
             return
         for row in rows:
             for counter in table.counters:
-                if key := row[counter.by]:
+                if (key := row[counter.by]) and not (counter.unless and row[counter.unless]):
                     self.by_key[counter.table, key][counter.column] += change
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import asyncpg
 
 from common.events import LabelEvent
-from indexer import actors, counts, duplicates, labels, post_flags, settlement, snapshots
+from indexer import actors, counts, duplicates, labels, notices, post_flags, settlement, snapshots
 from indexer.batch import Batch, Item
 from indexer.gates import GATE_TABLES
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
+from indexer.records.post import POST
 from indexer.session import Session, columns
 from indexer.tables import Table
 
@@ -96,13 +97,21 @@ async def write(session: Session, wanted: Plan) -> None:
         deltas.count(table, gone, -1)
         freed += [row[table.owner] for row in gone] if table.unique else []
         gates_gone += [row["postUri"] for row in gone] if table in GATE_TABLES else []
+        await notices.bid_farewell(session, table, gone)
+    await notices.forget(session, [uri for table, uris in wanted.removed.items() if table.notifies for uri in uris])
     await _write_records(session, wanted)
     for table, rows in _in_order(wanted.rows):
         await duplicates.insert(session, table, rows, deltas)
-    await duplicates.promote(session, freed, deltas)
+    promoted = await duplicates.promote(session, freed, deltas)
     if wanted.ghosts:
         await session.insert(wanted.ghosts[0].table, sorted(wanted.ghosts, key=lambda row: row.values))
     await post_flags.show_gates(session, wanted, gates_gone)
+    if posts := sorted(row[table.owner] for table, rows in wanted.rows.items() if table is POST for row in rows):
+        await session.execute("INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", posts)
+    notifications = wanted.notifications | promoted
+    await notices.tell(
+        session, [row for uri in sorted(deltas.gained & notifications.keys()) for row in notifications[uri]]
+    )
     await counts.write(session, deltas, wanted.touched)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from common.syntax import authority_of, collection_of
+from indexer import notices
 from indexer.counts import Deltas
 from indexer.handler import Record
 from indexer.records import HANDLERS
@@ -32,13 +33,19 @@ async def insert(session: Session, table: Table, rows: Sequence[Row], deltas: De
             await _contest(session, table, losers, deltas)
 
 
-async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> None:
-    """The places that the records `freed` held go to the earliest of their duplicates."""
+async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dict[str, list[Row]]:
+    """The places that the records `freed` held go to the earliest of their duplicates.
+
+    The answer is what each of the duplicates would tell people; those that got a place are in deltas.gained.
+    """
     waiting = await session.fetch(_WAITING, sorted(freed)) if freed else []
     rows: dict[Table, list[Row]] = defaultdict(list)
+    notifications: dict[str, list[Row]] = {}
     for found in waiting:
         record = _record(found)
-        for row in HANDLERS[collection_of(record.uri)].rows(record):
+        handler = HANDLERS[collection_of(record.uri)]
+        notifications[record.uri] = list(handler.notifications(record))
+        for row in handler.rows(record):
             if row.table.unique:
                 rows[row.table].append(row)
     if waiting:
@@ -46,6 +53,7 @@ async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> Non
         await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1)", uris)
     for table, claims in sorted(rows.items(), key=lambda pair: pair[0].name):
         await insert(session, table, claims, deltas)
+    return notifications
 
 
 async def _contest(session: Session, table: Table, losers: Sequence[Row], deltas: Deltas) -> None:
@@ -65,6 +73,7 @@ async def _contest(session: Session, table: Table, losers: Sequence[Row], deltas
             f'DELETE FROM {{app}}."{table.name}" WHERE "{table.owner}" = ANY($1) RETURNING *', sorted(beaten)
         )
         deltas.count(table, gone, -1)
+        await notices.forget(session, beaten)
         deltas.count(table, await session.insert(table, _by_owner(takeovers.values())), +1)
         await session.execute(_REPOINT, beaten, [best[table.owner] for best in takeovers.values()])
     await _note(session, table, claims, holders, takeovers)

@@ -7,6 +7,8 @@ from common.syntax import collection_of
 from indexer.handler import Record
 from indexer.tables import Row, Table, counted
 
+POST_COLLECTION = "app.bsky.feed.post"
+
 IMAGE = Table("post_embed_image", ("postUri", "position", "imageCid", "alt"), owner="postUri")
 GALLERY_IMAGE = Table("post_embed_gallery_image", ("postUri", "position", "imageCid", "alt"), owner="postUri")
 EXTERNAL = Table("post_embed_external", ("postUri", "uri", "title", "description", "thumbCid"), owner="postUri")
@@ -26,6 +28,15 @@ def embed_rows(record: Record) -> Iterator[Row]:
         rows = _ROWS.get(embed.get("$type", ""))
         if rows:
             yield from rows(record, embed)
+
+
+def quoted_post(value: dict[str, Any]) -> str | None:
+    """The URI of the post that a post embeds, if it does."""
+    for embed in _parts(value.get("embed")):
+        if embed.get("$type") == "app.bsky.embed.record":
+            uri: str = embed["record"]["uri"]
+            return uri if collection_of(uri) == POST_COLLECTION else None
+    return None
 
 
 def _parts(embed: Any) -> list[dict[str, Any]]:
@@ -69,7 +80,7 @@ def _video_rows(record: Record, embed: dict[str, Any]) -> Iterator[Row]:
 def _record_rows(record: Record, embed: dict[str, Any]) -> Iterator[Row]:
     subject, subject_cid = embed["record"]["uri"], embed["record"]["cid"]
     yield RECORD.row(postUri=record.uri, embedUri=subject, embedCid=subject_cid)
-    if collection_of(subject) == "app.bsky.feed.post":
+    if collection_of(subject) == POST_COLLECTION:
         yield QUOTE.row(
             uri=record.uri,
             cid=record.cid,

@@ -70,11 +70,13 @@ COMMON_COLUMNS = ("uri", "cid", "creator", "createdAt", "indexedAt")
 class RecordHandler:
     """How the records of one collection become rows.
 
-    `rows` may raise BadInput for rules that the lexicon cannot say. `metric` is the name under which
+    `rows` may raise BadInput for rules that the lexicon cannot say. `notifications` are those that need to look at
+    no other record; a post's do (threads.py). `metric` is the name under which
     the daemon's metrics count this type.
     """
 
     collection: str
     tables: tuple[Table, ...] = ()
     rows: Callable[[Record], Iterable[Row]] = lambda record: ()
+    notifications: Callable[[Record], Iterable[Row]] = lambda record: ()
     metric: str = "other"

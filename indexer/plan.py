@@ -59,6 +59,7 @@ class Plan:
 
     records: list[RecordRow] = field(default_factory=list)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    notifications: dict[str, list[Row]] = field(default_factory=dict)
     removed: dict[Table, list[str]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     lifted: list[tuple[str, str]] = field(default_factory=list)
@@ -68,6 +69,15 @@ class Plan:
     ghosts: list[Row] = field(default_factory=list)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What one version of a record becomes."""
+
+    row: RecordRow
+    rows: list[Row]
+    notifications: list[Row]
 
 
 def plan(batch: Batch, known: Known) -> Plan:
@@ -107,7 +117,7 @@ def _plan_one(result: Plan, known: Known, item: Item, uri: str) -> None:
 def _plan_write(result: Plan, known: Known, item: Item, event: CreateEvent | UpdateEvent, uri: str) -> None:
     was_live = uri in known.live
     try:
-        row, rows = _rows(event, uri)
+        made = _make(event, uri)
     except BadInput as refusal:
         _plan_absence(result, uri, event, was_live=was_live)
         if refusal.reason == "not_storable":
@@ -118,9 +128,11 @@ def _plan_write(result: Plan, known: Known, item: Item, event: CreateEvent | Upd
         _remove_rows(result, uri)
     elif uri in known.dead:
         result.revived.append(uri)
-    result.records.append(row)
-    for typed in rows:
+    result.records.append(made.row)
+    for typed in made.rows:
         result.rows[typed.table].append(typed)
+    if made.notifications:
+        result.notifications[uri] = made.notifications
     result.outcomes["written"] += 1
 
 
@@ -145,7 +157,7 @@ def remove(result: Plan, uris: list[str]) -> None:
             _remove_rows(result, uri)
 
 
-def _rows(event: CreateEvent | UpdateEvent, uri: str) -> tuple[RecordRow, list[Row]]:
+def _make(event: CreateEvent | UpdateEvent, uri: str) -> "_Made":
     """Raises BadInput: invalid_record, foreign_subject, not_storable."""
     text = bytes(event.record)
     try:
@@ -155,9 +167,11 @@ def _rows(event: CreateEvent | UpdateEvent, uri: str) -> tuple[RecordRow, list[R
     _VALIDATE[event.collection](value)
     indexed_at = normalised(event.time)
     record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
-    rows = list(HANDLERS[event.collection].rows(record))
+    handler = HANDLERS[event.collection]
+    rows = list(handler.rows(record))
     _refuse_nul(rows)
-    return RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev), rows
+    row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)
+    return _Made(row, rows, list(handler.notifications(record)))
 
 
 def _refuse_nul(rows: list[Row]) -> None:
@@ -174,7 +188,7 @@ def _touch(result: Plan, item: Item) -> None:
     if not isinstance(event, CreateEvent | UpdateEvent) or event.collection not in HANDLERS:
         return
     try:
-        _, rows = _rows(event, event.uri)
+        rows = _make(event, event.uri).rows
     except BadInput:
         return
     result.touched.update(key for row in rows for key in counted_keys(row))

@@ -57,7 +57,8 @@ def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 
 def _returned(table: Table) -> str:
-    names = dict.fromkeys([table.owner, *table.unique, *(counter.by for counter in table.counters)])
+    counted = [name for counter in table.counters for name in (counter.by, counter.unless) if name]
+    names = dict.fromkeys([table.owner, *table.unique, *counted, *(["cid"] if table.farewell else [])])
     return ", ".join(f'"{name}"' for name in names)
 
 

@@ -9,12 +9,16 @@ Values = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """`column` of aggregate `table` counts the rows whose column `by` names the aggregate's key."""
+    """`column` of aggregate `table` counts the rows whose column `by` names the aggregate's key.
+
+    Rows whose column `unless` is true do not count.
+    """
 
     table: str
     key: str
     column: str
     by: str
+    unless: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,8 @@ class Table:
     `owner` is the column with the URI of the record that a row came from. `unique` names the columns of which
     only one record may have a row (a like of the same post by the same person): the others are duplicates.
     `types` gives the SQL type of the columns that are not text; generated columns are left out altogether.
+    Records with a row where `notifies` is set tell people of it, and take that back with the row.
+    `farewell` is the reason of the notification that the subject gets when a row goes; the earlier ones then stay.
     Where `deleted_at` names a column, rows are never removed but marked there, and found again by `key`.
     """
 
@@ -33,6 +39,8 @@ class Table:
     unique: tuple[str, ...] = ()
     counters: tuple[Counter, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
+    notifies: bool = False
+    farewell: str = ""
     deleted_at: str = ""
     key: tuple[str, ...] = ()
 
@@ -56,9 +64,9 @@ class Row:
         return Row(self.table, (*self.values[:mark], time, *self.values[mark + 1 :]))
 
 
-def counted(column: str, by: str) -> Counter:
+def counted(column: str, by: str, unless: str = "") -> Counter:
     """Counts rows for a record: likes, replies, reposts, quotes."""
-    return Counter("post_agg", "uri", column, by)
+    return Counter("post_agg", "uri", column, by, unless)
 
 
 def counted_by_person(column: str, by: str) -> Counter:

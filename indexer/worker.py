@@ -6,17 +6,19 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from common.daemon import stopped_within
 from common.delivery import Delivery
 from common.errors import BadInput
-from common.events import LabelEvent, RecordEvent, RepoEvent, decode_event, decode_labels
+from common.events import LabelEvent, RecordEvent, RepoEvent, StreamEvent, decode_event, decode_labels
 from common.retry import Backoff
 from common.streams import StreamConsumer
 from common.syntax import is_tid, tid_at
 from indexer import metrics
 from indexer.batch import Item, collect
 from indexer.database import Database, DeadLetter
-from indexer.lexicon_formats import is_datetime
+from indexer.lexicon_formats import normalised
 from indexer.refusals import ERRORS, Verdict, sqlstate, verdict
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,9 @@ class EventWork:
 
     def decode(self, delivery: Delivery) -> Item:
         event = decode_event(delivery.payload or b"")
-        if not is_datetime(event.time):
-            raise BadInput("bad_entry", f"time {event.time[:40]!r}")
         if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
             raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
-        return Item(delivery, event)
+        return Item(delivery, with_normal_time(event))
 
     async def apply(self, items: Sequence[Item], stream: str) -> None:
         horizon = tid_at(int((time.time() + FUTURE_SECONDS) * 1_000_000))
@@ -150,6 +150,17 @@ class Indexer:
                 return True
             if await stopped_within(stop, backoff.next_seconds()):
                 return False
+
+
+def with_normal_time(event: StreamEvent) -> StreamEvent:
+    """The same event; its time is in the one form that can be compared. Raises BadInput("bad_entry")."""
+    try:
+        time = normalised(event.time)
+    except BadInput as bad:
+        raise BadInput("bad_entry", f"time {event.time[:40]!r}") from bad
+    if time < "0001":
+        raise BadInput("bad_entry", f"time {event.time[:40]!r}: Python's calendar begins a year later")
+    return event if time == event.time else msgspec.structs.replace(event, time=time)
 
 
 def portions(items: Sequence[Item], max_bytes: int) -> list[list[Item]]:

@@ -1,6 +1,7 @@
 """The command `sluice`: the pipeline on a recorded network, on the live one, or one daemon of it."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -14,7 +15,9 @@ import typer
 
 from common.daemon import entrypoint
 from common.errors import CannotStart
+from common.settings import load
 from indexer.migrations import migrate as migrate_schema
+from indexer.settings import Settings as IndexerSettings
 from sluice.demo import Demo, Options, Servers
 from sluice.processes import DaemonFailed
 from sluice.show import ProgressView, print_json, print_result
@@ -83,12 +86,12 @@ def up(
 
 
 @app.command()
-def migrate(
-    database_url: Annotated[str, typer.Option(envvar="DATABASE_URL", help="The Postgres to migrate.")],
-    schema: Annotated[str, typer.Option(envvar="DATABASE_SCHEMA", help="The AppView's schema.")] = "bsky",
-) -> None:
-    """Bring a database to the schema that the indexer needs, empty or migrated by an AppView before."""
-    _run(_migrate(database_url, schema))
+def migrate() -> None:
+    """Bring a database to the schema that the indexer needs, empty or migrated by an AppView before.
+
+    Configured as the indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
+    """
+    _run(_migrate())
 
 
 @app.command()
@@ -121,13 +124,14 @@ async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
     return 1 if result.account.faults else 0
 
 
-async def _migrate(database_url: str, schema: str) -> int:
+async def _migrate() -> int:
+    settings = load(IndexerSettings, os.environ, prefix="INDEXER_")
     try:
-        connection = await asyncpg.connect(database_url)
+        connection = await asyncpg.connect(settings.database_url)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
     try:
-        applied = await migrate_schema(connection, schema)
+        applied = await migrate_schema(connection, settings.database_schema)
     finally:
         await connection.close()
     typer.echo("\n".join(applied) if applied else "nothing to do")

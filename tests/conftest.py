@@ -62,6 +62,24 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def own_redis_server() -> AsyncIterator[str]:
+    """A Redis whose settings a test may change."""
+    async with embedded_redis(temporary_in=_memory_folder()) as url:
+        yield url
+
+
+@pytest.fixture
+async def own_redis(own_redis_server: str) -> AsyncIterator[Redis]:
+    """An empty Redis with its settings as they should be, for a test to change them."""
+    async with open_redis(own_redis_server) as client:
+        await client.config_set("maxmemory", 0)
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_resetstat()
+        await client.flushall()
+        yield client
+
+
 @pytest.fixture
 async def database_url(postgres_server: str) -> AsyncIterator[str]:
     """A database of the test's own, without any table."""

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 from indexer.handler import COMMON_COLUMNS, Record, RecordHandler
+from indexer.notifications import about_subject
 from indexer.tables import Row, Table, counted
 
 LIKE = Table(
     "like",
     (*COMMON_COLUMNS, "subject", "subjectCid", "via", "viaCid"),
+    notifies=True,
     unique=("subject", "creator"),
     counters=(counted("likeCount", by="subject"),),
 )
@@ -23,4 +25,8 @@ def rows(record: Record) -> Iterator[Row]:
     )
 
 
-HANDLER = RecordHandler("app.bsky.feed.like", (LIKE,), rows, metric="like")
+def notifications(record: Record) -> Iterator[Row]:
+    return about_subject(record, "like")
+
+
+HANDLER = RecordHandler("app.bsky.feed.like", (LIKE,), rows, notifications, metric="like")

@@ -25,7 +25,11 @@ POST = Table(
         "tags",
     ),
     types={"langs": "jsonb", "tags": "jsonb"},
-    counters=(counted("replyCount", by="replyParent"), counted_by_person("postsCount", by="creator")),
+    notifies=True,
+    counters=(
+        counted("replyCount", by="replyParent", unless="violatesThreadGate"),
+        counted_by_person("postsCount", by="creator"),
+    ),
 )
 OP_THREAD_REPLY = Table(
     "op_thread_reply",

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+from common.syntax import authority_of
 from indexer.handler import Record, RecordHandler
+from indexer.notifications import notification
 from indexer.tables import Row, Table
 
 PROFILE = Table(
@@ -19,6 +21,7 @@ PROFILE = Table(
         "createdAt",
         "indexedAt",
     ),
+    notifies=True,
 )
 
 
@@ -40,4 +43,12 @@ def rows(record: Record) -> Iterator[Row]:
     )
 
 
-HANDLER = RecordHandler("app.bsky.actor.profile", (PROFILE,), rows, metric="profile")
+def notifications(record: Record) -> Iterator[Row]:
+    """Whose starter pack brought them here."""
+    pack = record.optional_text("joinedViaStarterPack", "uri")
+    if pack and record.rkey == "self":
+        to = authority_of(pack)
+        yield notification(record, to=to, reason="starterpack-joined", about=pack, sort_at=record.indexed_at)
+
+
+HANDLER = RecordHandler("app.bsky.actor.profile", (PROFILE,), rows, notifications, metric="profile")

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 from indexer.feed_items import FEED_ITEM
 from indexer.handler import COMMON_COLUMNS, Record, RecordHandler
+from indexer.notifications import about_subject
 from indexer.tables import Row, Table, counted
 
 REPOST = Table(
     "repost",
     (*COMMON_COLUMNS, "subject", "subjectCid", "via", "viaCid"),
+    notifies=True,
     unique=("creator", "subject"),
     counters=(counted("repostCount", by="subject"),),
 )
@@ -33,4 +35,8 @@ def rows(record: Record) -> Iterator[Row]:
     )
 
 
-HANDLER = RecordHandler("app.bsky.feed.repost", (REPOST, FEED_ITEM), rows, metric="repost")
+def notifications(record: Record) -> Iterator[Row]:
+    return about_subject(record, "repost")
+
+
+HANDLER = RecordHandler("app.bsky.feed.repost", (REPOST, FEED_ITEM), rows, notifications, metric="repost")

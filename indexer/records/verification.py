@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 
 from indexer.handler import COMMON_COLUMNS, Record, RecordHandler
+from indexer.notifications import notification
 from indexer.tables import Row, Table
 
 VERIFICATION = Table(
-    "verification", (*COMMON_COLUMNS, "rkey", "subject", "handle", "displayName"), unique=("subject", "creator")
+    "verification",
+    (*COMMON_COLUMNS, "rkey", "subject", "handle", "displayName"),
+    unique=("subject", "creator"),
+    farewell="unverified",
 )
 
 
@@ -20,4 +24,8 @@ def rows(record: Record) -> Iterator[Row]:
     )
 
 
-HANDLER = RecordHandler("app.bsky.graph.verification", (VERIFICATION,), rows)
+def notifications(record: Record) -> Iterator[Row]:
+    yield notification(record, to=record.text("subject"), reason="verified")
+
+
+HANDLER = RecordHandler("app.bsky.graph.verification", (VERIFICATION,), rows, notifications)

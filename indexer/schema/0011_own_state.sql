@@ -26,6 +26,11 @@ CREATE TABLE {own}.tombstone (
 );
 CREATE INDEX tombstone_did_idx ON {own}.tombstone (did);
 
+-- Versions of posts whose place among others (flags, notifications) has still to be worked out.
+CREATE TABLE {own}.unsettled (
+    uri  text COLLATE "C" PRIMARY KEY
+);
+
 -- Which parts of a repo snapshot have been applied: only a whole one may delete what it lacks. The number of
 -- records belongs to its identity, since a filtered snapshot of the same rev is another one; collections is that
 -- filter, known once its end was seen.

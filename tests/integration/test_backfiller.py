@@ -345,3 +345,14 @@ async def test_an_entry_that_is_no_job_goes_to_the_dead_letters_as_it_came(
         assert letter[name.encode()] == (text if isinstance(text, bytes) else text.encode())
     assert b"repo" in letter
     assert (await output(redis))[did].whole
+
+
+async def test_an_entry_that_was_deleted_under_way_is_counted_as_lost_and_let_go(redis: Redis, redis_url: str) -> None:
+    before = metric("backfiller_repo_outcomes_total", outcome="lost_entry")
+    await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"])
+    await redis.xgroup_create(INPUT, GROUP, id="0")
+    await redis.xreadgroup(GROUP, "backfiller1", {INPUT: ">"})
+    await redis.xtrim(INPUT, maxlen=0)
+    async with host() as pds, backfiller(environment(redis_url, pds.url)):
+        await until(no_pending(redis))
+    assert metric("backfiller_repo_outcomes_total", outcome="lost_entry") == before + 1

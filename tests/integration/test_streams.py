@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
@@ -41,23 +40,6 @@ async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
 async def shaky(proxy: Proxy) -> AsyncIterator[Redis]:
     """A client behind the proxy."""
     async with open_redis(proxy.url) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def own_server() -> AsyncIterator[str]:
-    """A Redis whose settings a test may change."""
-    async with embedded_redis() as url:
-        yield url
-
-
-@pytest.fixture
-async def own(own_server: str) -> AsyncIterator[Redis]:
-    async with open_redis(own_server) as client:
-        await client.config_set("maxmemory", 0)
-        await client.config_set("maxmemory-policy", "noeviction")
-        await client.config_resetstat()
-        await client.flushall()
         yield client
 
 
@@ -192,14 +174,14 @@ async def test_a_cursor_that_stands_still_is_a_mistake_of_ours(redis: Redis, sto
         await writer(redis).append_with_cursor(numbers(1), CURSOR, "7", "7", stop)
 
 
-async def test_a_full_redis_takes_a_batch_whole_or_not_at_all(own: Redis, stop: asyncio.Event) -> None:
-    await own.config_set("maxmemory", 1)
-    task = asyncio.create_task(writer(own).append_with_cursor([b"y" * 1000] * 50, CURSOR, "", "1", stop))
-    await until(lambda: refusals(own, "OOM"))
-    assert await own.exists(STREAM, CURSOR) == 0
-    await own.config_set("maxmemory", 0)
+async def test_a_full_redis_takes_a_batch_whole_or_not_at_all(own_redis: Redis, stop: asyncio.Event) -> None:
+    await own_redis.config_set("maxmemory", 1)
+    task = asyncio.create_task(writer(own_redis).append_with_cursor([b"y" * 1000] * 50, CURSOR, "", "1", stop))
+    await until(lambda: refusals(own_redis, "OOM"))
+    assert await own_redis.exists(STREAM, CURSOR) == 0
+    await own_redis.config_set("maxmemory", 0)
     assert await task
-    assert (await own.xlen(STREAM), await own.get(CURSOR)) == (50, b"1")
+    assert (await own_redis.xlen(STREAM), await own_redis.get(CURSOR)) == (50, b"1")
 
 
 async def test_a_writer_waits_for_a_redis_that_is_away(
@@ -352,6 +334,16 @@ async def test_entries_of_the_living_are_left_to_them(redis: Redis, stop: asynci
     assert await pending(redis) == 5
 
 
+async def test_entries_of_the_dead_are_found_behind_those_of_the_living(redis: Redis, stop: asyncio.Event) -> None:
+    await add(redis, numbers(31))
+    await first(consumer(redis, "slow", batch_size=30).batches(stop))
+    (left,) = await first(consumer(redis, "dead").batches(stop))
+    await redis.xclaim(STREAM, GROUP, "dead", 0, [left.id], idle=3_600_000)
+    async with reading(consumer(redis, "eager", batch_size=1, claim_idle_seconds=1800), stop) as seen:
+        await until(lambda: seen)
+    assert seen == [b"30"]
+
+
 async def test_a_slow_consumer_gives_signs_of_life(redis: Redis, stop: asyncio.Event) -> None:
     await add(redis, numbers(1))
     slow = consumer(redis, "slow", claim_idle_seconds=0.3)
@@ -402,25 +394,25 @@ async def is_younger(redis: Redis, milliseconds: int) -> bool:
 # what Redis does to us
 
 
-async def test_a_full_redis_drains_even_after_a_reconnect(own: Redis, stop: asyncio.Event) -> None:
-    await add(own, numbers(1))
-    by = consumer(own, batch_size=10)
+async def test_a_full_redis_drains_even_after_a_reconnect(own_redis: Redis, stop: asyncio.Event) -> None:
+    await add(own_redis, numbers(1))
+    by = consumer(own_redis, batch_size=10)
     await by.ack(await first(by.batches(stop)), stop)
-    await add(own, [b"y" * 1000] * 100)
-    await own.config_set("maxmemory", 1)
+    await add(own_redis, [b"y" * 1000] * 100)
+    await own_redis.config_set("maxmemory", 1)
     with pytest.raises(OutOfMemoryError):
-        await own.xadd(STREAM, {FIELD: b"x"})
+        await own_redis.xadd(STREAM, {FIELD: b"x"})
     async with reading(by, stop) as seen:
         await until(lambda: len(seen) == 100)
-        await until(lambda: is_drained(own))
+        await until(lambda: is_drained(own_redis))
 
 
-async def test_a_full_redis_lets_a_new_consumer_in_once_there_is_room(own: Redis, stop: asyncio.Event) -> None:
-    await add(own, numbers(3))
-    await own.config_set("maxmemory", 1)
-    async with reading(consumer(own), stop) as seen:
-        await until(lambda: refusals(own, "OOM"))
-        await own.config_set("maxmemory", 0)
+async def test_a_full_redis_lets_a_new_consumer_in_once_there_is_room(own_redis: Redis, stop: asyncio.Event) -> None:
+    await add(own_redis, numbers(3))
+    await own_redis.config_set("maxmemory", 1)
+    async with reading(consumer(own_redis), stop) as seen:
+        await until(lambda: refusals(own_redis, "OOM"))
+        await own_redis.config_set("maxmemory", 0)
         await until(lambda: len(seen) == 3)
 
 
@@ -540,19 +532,25 @@ async def refusal(redis: Redis, *, disposable: bool = False) -> str:
 
 @pytest.mark.parametrize("disposable", [True, False])
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-ttl"])
-async def test_a_redis_that_evicts_is_refused(own: Redis, policy: str, disposable: bool) -> None:
-    await own.config_set("maxmemory-policy", policy)
-    assert f"maxmemory-policy {policy}" in await refusal(own, disposable=disposable)
+async def test_a_redis_that_evicts_is_refused(own_redis: Redis, policy: str, disposable: bool) -> None:
+    await own_redis.config_set("maxmemory-policy", policy)
+    assert f"maxmemory-policy {policy}" in await refusal(own_redis, disposable=disposable)
 
 
-async def test_a_redis_without_a_log_is_refused_unless_the_data_is_disposable(own: Redis) -> None:
-    await own.config_set("appendonly", "no")
+async def test_a_redis_without_a_log_is_refused_unless_the_data_is_disposable(own_redis: Redis) -> None:
+    await own_redis.config_set("appendonly", "no")
     try:
-        assert "appendonly yes" in await refusal(own)
-        await check_redis(own, disposable=True)
+        assert "appendonly yes" in await refusal(own_redis)
+        await check_redis(own_redis, disposable=True)
     finally:
-        await own.config_set("appendonly", "yes")
-    await check_redis(own, disposable=False)
+        await own_redis.config_set("appendonly", "yes")
+    await check_redis(own_redis, disposable=False)
+    await until(lambda: has_its_log(own_redis))  # it does not end before
+
+
+async def has_its_log(redis: Redis) -> bool:
+    about = await redis.info("persistence")
+    return not (about["aof_rewrite_in_progress"] or about["aof_rewrite_scheduled"])
 
 
 async def test_a_redis_that_is_not_there_is_refused() -> None:
@@ -560,8 +558,8 @@ async def test_a_redis_that_is_not_there_is_refused() -> None:
         assert "redis does not answer" in await refusal(nobody)
 
 
-async def test_a_wrong_password_is_refused_and_not_shown(own_server: str) -> None:
-    server = urlsplit(own_server)
+async def test_a_wrong_password_is_refused_and_not_shown(own_redis_server: str) -> None:
+    server = urlsplit(own_redis_server)
     async with open_redis(f"redis://:hunter2@127.0.0.1:{server.port}") as stranger:
         said = await refusal(stranger)
         assert "redis does not answer" in said

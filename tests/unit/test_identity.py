@@ -16,6 +16,7 @@ from common.keys import key_of_did_key
 from common.outbound import Outbound
 from common.redis_connection import open_redis
 from sluice.recording import Recording
+from tests.waiting import until
 
 DID = "did:plc:bx5qltwscyqlfyxdthtjdpnm"
 MULTIKEY = "zQ3shdP9dcYW4uqeFvUVhRBZtguHbMhZJ5gCFMJ6qrhfVAey8"
@@ -173,7 +174,8 @@ class Directory:
         self.asked.set()
         await self.open.wait()
         answer = self.answers.get(did, 404)
-        return web.Response(status=answer) if isinstance(answer, int) else web.json_response(answer)
+        headers = {"Retry-After": "60"} if answer == 429 else {}
+        return web.Response(status=answer, headers=headers) if isinstance(answer, int) else web.json_response(answer)
 
 
 @asynccontextmanager
@@ -245,7 +247,7 @@ async def test_a_did_without_a_document_is_given_up_and_not_asked_for_again_at_o
     assert directory.requests[DID] == 1
 
 
-@pytest.mark.parametrize(("status", "reason"), [(429, "rate_limited"), (500, "server_error"), (403, "server_error")])
+@pytest.mark.parametrize(("status", "reason"), [(500, "server_error"), (403, "server_error")])
 async def test_any_other_failure_is_tried_later(status: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "FAILURE_KEPT_SECONDS", 0.0)
     directory = Directory()
@@ -265,6 +267,31 @@ async def test_a_failure_is_told_to_all_who_wait_for_it() -> None:
         results = await asyncio.gather(*(resolver.resolve(DID) for _ in range(10)), return_exceptions=True)
     assert all(isinstance(result, TryLater) for result in results)
     assert directory.requests[DID] == 1
+
+
+async def test_the_directory_is_asked_a_few_questions_at_a_time() -> None:
+    dids = [DID[:-2] + first + second for first in "abcdefg" for second in "abcdefg"]
+    directory = Directory()
+    directory.answers = {did: document(id=did) for did in dids}
+    directory.open.clear()
+    async with identities(directory) as resolver, asyncio.TaskGroup() as group:
+        for did in dids:
+            group.create_task(resolver.resolve(did))
+        await until(lambda: directory.requests.total() >= 16)
+        directory.open.set()
+        assert directory.requests.total() == 16
+    assert directory.requests.total() == len(dids)
+
+
+async def test_a_directory_that_asks_for_a_rest_is_given_it_by_all() -> None:
+    directory = Directory()
+    directory.answers[DID] = 429
+    async with identities(directory) as resolver:
+        for did in (DID, DID[:-1] + "a", DID[:-1] + "b"):
+            with pytest.raises(TryLater) as failure:
+                await resolver.resolve(did)
+            assert failure.value.reason == "rate_limited"
+    assert directory.requests.total() == 1
 
 
 async def test_a_huge_document_is_refused() -> None:

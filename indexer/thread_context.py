@@ -1,0 +1,133 @@
+"""Reads what the place of posts depends on: a bounded number of statements, however many posts."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from indexer.embeds import quoted_post
+from indexer.gate_rules import Relations, rule_lists
+from indexer.session import Session, columns
+from indexer.threads import TOLD_ANCESTORS, Gate, Post
+
+
+async def read_posts(session: Session, uris: Sequence[str]) -> dict[str, Post]:
+    """The posts that exist among `uris`, with everything that their flags and notifications depend on."""
+    posts = {row["uri"]: _post(row) for row in await session.fetch(_READ, uris)}
+    found = sorted(posts)
+    for row in await session.fetch(_ANCESTORS, found, TOLD_ANCESTORS):
+        posts[row["post"]].ancestors.append(row["ancestor"])
+    for row in await session.fetch(
+        'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1)', found
+    ):
+        posts[row["recordUri"]].told.add(row["did"])
+    await _read_quoted_gates(session, posts)
+    return posts
+
+
+async def read_relations(session: Session, posts: Iterable[Post]) -> dict[str, Relations]:
+    """For replies under a gate: how their author and the root's stood to each other at the time. Keyed by URI."""
+    gated = {post.uri: post for post in posts}
+    if not gated:
+        return {}
+    pairs = [(post.uri, post.creator, root_author(post), post.time) for post in gated.values()]
+    follows = await session.fetch(_FOLLOWS, *columns(pairs))
+    asked = [
+        (post.uri, post.creator, list_uri, post.time)
+        for post in gated.values()
+        for list_uri in rule_lists(post.gate_in_force() or {})
+    ]
+    members: Mapping[str, set[str]] = defaultdict(set)
+    for row in await session.fetch(_MEMBERS, *columns(asked)) if asked else ():
+        members[row["post"]].add(row["list"])
+    return {
+        row["post"]: Relations(row["follows"], row["followed"], members[row["post"]].__contains__) for row in follows
+    }
+
+
+def root_author(post: Post) -> str:
+    return (post.root or post.uri)[5:].partition("/")[0]
+
+
+def _post(row: Any) -> Post:
+    value = orjson.loads(row["json"])
+    return Post(
+        uri=row["uri"],
+        cid=row["cid"],
+        creator=row["creator"],
+        time=row["indexedAt"],
+        sort_at=row["sortAt"],
+        root=row["replyRoot"],
+        parent=row["replyParent"],
+        invalid=row["invalidReplyRoot"],
+        violates=row["violatesThreadGate"],
+        violates_embedding=row["violatesEmbeddingRules"],
+        value=value,
+        parent_known=row["parent_known"],
+        parent_root=row["parent_root"],
+        parent_invalid=row["parent_invalid"],
+        gate=_gate(row["gate"], row["gate_time"]),
+        root_value=orjson.loads(row["root"]) if row["root"] else None,
+        quoted=quoted_post(value),
+    )
+
+
+def _gate(text: str | None, time: str) -> Gate | None:
+    return Gate(orjson.loads(text), time) if text else None
+
+
+async def _read_quoted_gates(session: Session, posts: Mapping[str, Post]) -> None:
+    by_gate: dict[str, list[Post]] = defaultdict(list)
+    for post in posts.values():
+        if post.quoted:
+            by_gate[post.quoted.replace("/app.bsky.feed.post/", "/app.bsky.feed.postgate/")].append(post)
+    if not by_gate:
+        return
+    rows = await session.fetch('SELECT uri, json, "indexedAt" FROM {app}.record WHERE uri = ANY($1)', sorted(by_gate))
+    for row in rows:
+        for post in by_gate[row["uri"]]:
+            post.quoted_gate = _gate(row["json"], row["indexedAt"])
+
+
+_READ = """
+SELECT post.uri, post.cid, post.creator, post."indexedAt", post."sortAt", post."replyRoot", post."replyParent",
+  post."invalidReplyRoot", post."violatesThreadGate", post."violatesEmbeddingRules", record.json,
+  parent.uri IS NOT NULL AS parent_known,
+  parent_post."replyRoot" AS parent_root, parent_post."invalidReplyRoot" AS parent_invalid,
+  gate.json AS gate, gate."indexedAt" AS gate_time, root.json AS root
+FROM {app}.post
+JOIN {app}.record ON record.uri = post.uri
+LEFT JOIN {app}.record AS parent ON parent.uri = post."replyParent"
+LEFT JOIN {app}.post AS parent_post ON parent_post.uri = post."replyParent"
+LEFT JOIN {app}.record AS gate
+  ON gate.uri = replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
+LEFT JOIN {app}.record AS root ON root.uri = post."replyRoot" AND gate.uri IS NOT NULL
+WHERE post.uri = ANY($1)
+"""
+_ANCESTORS = """
+WITH RECURSIVE above AS (
+  SELECT uri AS post, "replyParent" AS ancestor, 1 AS height
+  FROM {app}.post WHERE uri = ANY($1) AND "replyParent" IS NOT NULL
+  UNION ALL
+  SELECT above.post, post."replyParent", height + 1
+  FROM above JOIN {app}.post ON post.uri = above.ancestor
+  WHERE post."replyParent" IS NOT NULL AND height < $2
+)
+SELECT above.post, ancestor FROM above JOIN {app}.post AS there ON there.uri = ancestor ORDER BY height
+"""
+_FOLLOWS = """
+SELECT asked.post,
+  EXISTS (
+    SELECT 1 FROM {app}.follow WHERE creator = replier AND "subjectDid" = author AND "indexedAt" <= time
+  ) AS follows,
+  EXISTS (
+    SELECT 1 FROM {app}.follow WHERE creator = author AND "subjectDid" = replier AND "indexedAt" <= time
+  ) AS followed
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
+"""
+_MEMBERS = """
+SELECT asked.post, asked.list
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, person, list, time)
+JOIN {app}.list_item ON "listUri" = asked.list AND "subjectDid" = person AND "indexedAt" <= time
+"""
