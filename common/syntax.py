@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from common.errors import BadInput
 
@@ -23,10 +24,15 @@ def is_tid(text: str) -> bool:
     return TID.fullmatch(text) is not None
 
 
+@lru_cache(4096)  # few collections make most records
+def is_nsid(text: str) -> bool:
+    return len(text) <= 317 and NSID.fullmatch(text) is not None
+
+
 def split_path(path: str) -> tuple[str, str]:
     """`collection/rkey` of a repo path. Raises BadInput("bad_path")."""
     collection, slash, rkey = path.partition("/")
-    if not slash or len(collection) > 317 or not NSID.fullmatch(collection):
+    if not slash or not is_nsid(collection):
         raise BadInput("bad_path", path[:80])
     if not RECORD_KEY.fullmatch(rkey) or rkey in (".", ".."):
         raise BadInput("bad_path", path[:80])

@@ -23,7 +23,8 @@ from indexer.due import DueChecks
 from indexer.handle_resolver import HandleResolver
 from indexer.migrations import check_durability, check_schema
 from indexer.settings import Settings
-from indexer.worker import EventWork, Indexer, LabelWork, Work
+from indexer.work import EventWork, LabelWork, Work
+from indexer.worker import Indexer
 
 MODES = ("stream", "label", "all")
 
@@ -73,7 +74,7 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
     if settings.mode in ("label", "all"):
         works[LABEL_LIVE] = (LABELS_FIELD, LabelWork(database))
     indexers = [
-        Indexer(_consumer(settings, redis, stream, field), work, database, concurrency=settings.concurrency)
+        Indexer(_consumer(settings, redis, stream, field), work, database, ahead=settings.concurrency - 1 or 1)
         for stream, (field, work) in works.items()
     ]
     gauges = StreamGauges(redis, dict.fromkeys(works, settings.group), on_sample=metrics.show_pending)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from common.delivery import Delivery
+from common.errors import BadInput
 from common.events import (
     SEQ_BACKFILL,
     AccountEvent,
@@ -19,6 +20,7 @@ from common.events import (
 )
 from common.syntax import LAST_TID
 from indexer.lexicon_formats import normalised
+from indexer.version import Version
 
 Layout = tuple[str, str, int]
 
@@ -44,7 +46,7 @@ class Batch:
     """`times` holds the times of the live events of a DID, `identities` the newest that calls for a look at its handle.
 
     `newest` has one event for each key; `superseded` what it wins over. `commits` is the newest (rev, CID) seen.
-    `refused` counts record events from the future.
+    `refused` counts record events from the future. `versions` is what has been worked out ahead.
     """
 
     newest: dict[str, Item] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Batch:
     accounts: dict[str, AccountEvent] = field(default_factory=dict)
     snapshots: dict[Layout, SnapshotProgress] = field(default_factory=dict)
     refused: int = 0
+    versions: dict[str, Version | BadInput] = field(default_factory=dict)
 
 
 def collect(items: Iterable[Item], horizon: str = LAST_TID) -> Batch:
@@ -103,7 +106,8 @@ def _version(item: Item) -> tuple[str, int]:
 def _add_commit(batch: Batch, event: RecordEvent | RepoEvent) -> None:
     batch.commits[event.did] = max((event.rev, event.commit), batch.commits.get(event.did, ("", "")))
     if event.seq == SEQ_BACKFILL:
-        batch.backfilled.setdefault(event.did, normalised(event.time))
+        time = normalised(event.time)
+        batch.backfilled[event.did] = min(time, batch.backfilled.get(event.did, time))
     else:
         batch.times[event.did].append(normalised(event.time))
     if event.snapshot:

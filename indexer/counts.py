@@ -36,24 +36,30 @@ async def write(session: Session, deltas: Deltas, touched: Iterable[tuple[Counte
             for (name, key), by_column in sorted(deltas.by_key.items())
             if name == table
         }
-        # a row that only rises is made by the upsert; one that may fall must be there, or it would start below 0
-        if present := [key for key, move in moves.items() if min(move) < 0 or not any(move)]:
-            await session.execute(
-                f"INSERT INTO {{app}}.{table} ({key_column}) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", present
-            )
-        if moving := {key: move for key, move in moves.items() if any(move)}:
-            by_column = [list(column) for column in zip(*moving.values(), strict=True)]
-            await session.execute(_statement(table, key_column, columns), list(moving), *by_column)
+        if moves:
+            by_column = [list(column) for column in zip(*moves.values(), strict=True)]
+            await session.execute(_move(table, key_column, columns), list(moves), *by_column)
+        if falling := [key for key, move in moves.items() if min(move) < 0]:
+            await session.execute(_floor(table, key_column, columns), falling)
 
 
-def _statement(table: str, key: str, columns: tuple[str, ...]) -> str:
+def _move(table: str, key: str, columns: tuple[str, ...]) -> str:
+    """All keys in one statement, sorted: two would lock rows in different orders. Rows that stand still are made."""
     names = ", ".join(f'"{column}"' for column in columns)
     arrays = ", ".join(f"${n}::bigint[]" for n in range(2, len(columns) + 2))
     sums = ", ".join(f'"{column}" = greatest(0, old."{column}" + EXCLUDED."{column}")' for column in columns)
+    moving = " OR ".join(f'EXCLUDED."{column}" <> 0' for column in columns)
     return f"""
 INSERT INTO {{app}}.{table} AS old ({key}, {names}) SELECT * FROM unnest($1::text[], {arrays})
-ON CONFLICT ({key}) DO UPDATE SET {sums}
+ON CONFLICT ({key}) DO UPDATE SET {sums} WHERE {moving}
 """
+
+
+def _floor(table: str, key: str, columns: tuple[str, ...]) -> str:
+    """A row that fell before it ever rose starts at 0. The rows are ours already."""
+    floored = ", ".join(f'"{column}" = greatest(0, "{column}")' for column in columns)
+    below = " OR ".join(f'"{column}" < 0' for column in columns)
+    return f"UPDATE {{app}}.{table} SET {floored} WHERE {key} = ANY($1) AND ({below})"
 
 
 _AGGREGATES = {

@@ -6,7 +6,7 @@ locks its repos (their actor_sync rows), which makes what it then reads of their
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import asyncpg
@@ -89,6 +89,10 @@ async def write(session: Session, wanted: Plan) -> None:
 
     The repos concerned must be locked.
     """
+    if wanted.tombstones:
+        await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
+    if wanted.facts:
+        await session.execute(_REMEMBER, *columns(sorted(wanted.facts.items())))
     deltas = counts.Deltas()
     freed: list[str] = []
     gates_gone: list[str] = []
@@ -135,9 +139,6 @@ async def _write_records(session: Session, wanted: Plan) -> None:
         await session.execute(_LIFT, *columns(wanted.lifted))
     if wanted.revived:
         await session.execute("DELETE FROM {own}.tombstone WHERE uri = ANY($1)", wanted.revived)
-    if wanted.tombstones:
-        stones = [(stone.uri, stone.did, stone.rev, stone.time) for stone in wanted.tombstones]
-        await session.execute(_BURY_KEYS, *columns(stones))
     if wanted.records:
         rows = [(r.uri, r.cid, r.did, r.json, r.indexed_at, r.rev) for r in wanted.records]
         await session.execute(_WRITE_RECORDS, *columns(rows))
@@ -180,9 +181,25 @@ SET cid = EXCLUDED.cid, json = EXCLUDED.json, "indexedAt" = EXCLUDED."indexedAt"
 _LIFT = """
 UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new(uri, rev) WHERE record.uri = new.uri
 """
+# while the rows are still there, what others may have to know of them is taken down
 _BURY_KEYS = """
-INSERT INTO {own}.tombstone (uri, did, rev, time) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
-ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time
+INSERT INTO {own}.tombstone AS known (uri, did, rev, time, facts)
+SELECT stone.uri, stone.did, stone.rev, stone.time, CASE
+  WHEN post.uri IS NOT NULL THEN json_build_object(
+    'parent', post."replyParent", 'root', post."replyRoot", 'invalid', post."invalidReplyRoot"
+  )::text
+  WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record.json
+END
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS stone(uri, did, rev, time)
+LEFT JOIN {app}.post ON post.uri = stone.uri
+LEFT JOIN {app}.thread_gate ON thread_gate.uri = stone.uri
+LEFT JOIN {app}.post_gate ON post_gate.uri = stone.uri
+LEFT JOIN {app}.record ON record.uri = stone.uri
+ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time, facts = coalesce(EXCLUDED.facts, known.facts)
+"""
+_REMEMBER = """
+UPDATE {own}.tombstone SET facts = new.facts FROM unnest($1::text[], $2::text[]) AS new(uri, facts)
+WHERE tombstone.uri = new.uri AND tombstone.facts IS NULL
 """
 _DEAD_LETTERS = """
 INSERT INTO {own}.dead_letter (stream, entry_id, did, uri, reason, sqlstate, payload, error)

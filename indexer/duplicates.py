@@ -33,14 +33,14 @@ async def insert(session: Session, table: Table, rows: Sequence[Row], deltas: De
             await _contest(session, table, losers, deltas)
 
 
-async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dict[str, list[Row]]:
+async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dict[str, Sequence[Row]]:
     """The places that the records `freed` held go to the earliest of their duplicates.
 
     The answer is what each of the duplicates would tell people; those that got a place are in deltas.gained.
     """
     waiting = await session.fetch(_WAITING, sorted(freed)) if freed else []
     rows: dict[Table, list[Row]] = defaultdict(list)
-    notifications: dict[str, list[Row]] = {}
+    notifications: dict[str, Sequence[Row]] = {}
     for found in waiting:
         record = _record(found)
         handler = HANDLERS[collection_of(record.uri)]

@@ -1,23 +1,18 @@
 """What a batch changes, given what is known of its keys: decided here, without touching the database."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import orjson
 
 from common.errors import BadInput
 from common.events import CreateEvent, RecordEvent, UpdateEvent
 from common.syntax import collection_of
 from indexer.batch import Batch, Item
-from indexer.handler import Record
-from indexer.lexicon import validator
 from indexer.lexicon_formats import normalised
 from indexer.records import HANDLERS
 from indexer.tables import Counter as TableCounter
 from indexer.tables import Row, Table
-
-_VALIDATE = {collection: validator(collection) for collection in HANDLERS}
+from indexer.version import RecordRow, Version, facts_of, version_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +22,6 @@ class Known:
     live: Mapping[str, tuple[str, str]]  # uri -> (rev, cid)
     dead: Mapping[str, str]  # uri -> rev
     floors: Mapping[str, str]  # did -> rev
-
-
-@dataclass(frozen=True, slots=True)
-class RecordRow:
-    uri: str
-    cid: str
-    did: str
-    json: str
-    indexed_at: str
-    rev: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +37,15 @@ class Tombstone:
 @dataclass(slots=True)
 class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
-    `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark.
+    `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark. `facts`: what a tombstone
+    should know of a version that came after it (JSON).
 
     `outcomes` accounts for every record event of the batch, one each.
     """
 
     records: list[RecordRow] = field(default_factory=list)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
-    notifications: dict[str, list[Row]] = field(default_factory=dict)
+    notifications: dict[str, Sequence[Row]] = field(default_factory=dict)
     removed: dict[Table, list[str]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     lifted: list[tuple[str, str]] = field(default_factory=list)
@@ -67,17 +53,17 @@ class Plan:
     revived: list[str] = field(default_factory=list)
     touched: set[tuple[TableCounter, str]] = field(default_factory=set)
     ghosts: list[Row] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What one version of a record becomes."""
-
-    row: RecordRow
-    rows: list[Row]
-    notifications: list[Row]
+def prepare(batch: Batch, uris: Sequence[str]) -> None:
+    """Work out ahead what does not depend on the database."""
+    for uri in uris:
+        event = batch.newest[uri].event
+        if isinstance(event, CreateEvent | UpdateEvent) and event.collection in HANDLERS:
+            batch.versions[uri] = version_of(event, uri)
 
 
 def plan(batch: Batch, known: Known) -> Plan:
@@ -86,14 +72,15 @@ def plan(batch: Batch, known: Known) -> Plan:
     if batch.refused:
         result.outcomes["future_rev"] = batch.refused
     for uri in sorted(batch.newest):
-        _plan_one(result, known, batch.newest[uri], uri)
+        _plan_one(result, known, batch, uri)
     for item in batch.superseded:
         _touch(result, item)
         result.outcomes["superseded"] += 1
     return result
 
 
-def _plan_one(result: Plan, known: Known, item: Item, uri: str) -> None:
+def _plan_one(result: Plan, known: Known, batch: Batch, uri: str) -> None:
+    item = batch.newest[uri]
     event = item.event
     assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
     if event.collection not in HANDLERS:
@@ -108,31 +95,33 @@ def _plan_one(result: Plan, known: Known, item: Item, uri: str) -> None:
         result.lifted.append((uri, event.rev))
         result.outcomes["lifted"] += 1
     elif isinstance(event, CreateEvent | UpdateEvent):
-        _plan_write(result, known, item, event, uri)
+        version = batch.versions.get(uri) or version_of(event, uri)
+        _plan_write(result, known, item, event, version)
     else:
         _plan_absence(result, uri, event, was_live=bool(rev))
         result.outcomes["deleted"] += 1
 
 
-def _plan_write(result: Plan, known: Known, item: Item, event: CreateEvent | UpdateEvent, uri: str) -> None:
+def _plan_write(
+    result: Plan, known: Known, item: Item, event: CreateEvent | UpdateEvent, version: Version | BadInput
+) -> None:
+    uri = event.uri
     was_live = uri in known.live
-    try:
-        made = _make(event, uri)
-    except BadInput as refusal:
+    if isinstance(version, BadInput):
         _plan_absence(result, uri, event, was_live=was_live)
-        if refusal.reason == "not_storable":
-            result.poison.append((item, refusal.detail))
-        result.outcomes[refusal.reason] += 1
+        if version.reason == "not_storable":
+            result.poison.append((item, version.detail))
+        result.outcomes[version.reason] += 1
         return
     if was_live:
         _remove_rows(result, uri)
     elif uri in known.dead:
         result.revived.append(uri)
-    result.records.append(made.row)
-    for typed in made.rows:
+    result.records.append(version.record)
+    for typed in version.rows:
         result.rows[typed.table].append(typed)
-    if made.notifications:
-        result.notifications[uri] = made.notifications
+    if version.notifications:
+        result.notifications[uri] = version.notifications
     result.outcomes["written"] += 1
 
 
@@ -157,41 +146,18 @@ def remove(result: Plan, uris: list[str]) -> None:
             _remove_rows(result, uri)
 
 
-def _make(event: CreateEvent | UpdateEvent, uri: str) -> "_Made":
-    """Raises BadInput: invalid_record, foreign_subject, not_storable."""
-    text = bytes(event.record)
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise BadInput("invalid_record", str(error)) from error
-    _VALIDATE[event.collection](value)
-    indexed_at = normalised(event.time)
-    record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
-    handler = HANDLERS[event.collection]
-    rows = list(handler.rows(record))
-    _refuse_nul(rows)
-    row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)
-    return _Made(row, rows, list(handler.notifications(record)))
-
-
-def _refuse_nul(rows: list[Row]) -> None:
-    """Postgres has no NUL in text, and stripping it would store what nobody signed."""
-    for row in rows:
-        for value in row.values:
-            if isinstance(value, str) and "\x00" in value:
-                raise BadInput("not_storable", f"NUL in a text of {row.table.name}")
-
-
 def _touch(result: Plan, item: Item) -> None:
     """An older version leaves traces: aggregates that it would have counted towards, rows that are kept as deleted."""
     event = item.event
     if not isinstance(event, CreateEvent | UpdateEvent) or event.collection not in HANDLERS:
         return
-    try:
-        rows = _make(event, event.uri).rows
-    except BadInput:
+    version = version_of(event, event.uri)
+    if isinstance(version, BadInput):
         return
+    rows = version.rows
     result.touched.update(key for row in rows for key in counted_keys(row))
+    if facts := facts_of(version):
+        result.facts[event.uri] = facts
     result.ghosts += [row.marked_deleted(normalised(event.time)) for row in rows if row.table.deleted_at]
 
 

@@ -39,7 +39,7 @@ def _uris(batch: Batch, collection: str) -> list[str]:
 
 async def _settle_posts(session: Session, posts: Sequence[str], gates: Sequence[str]) -> None:
     new = [row["uri"] for row in await session.fetch("SELECT uri FROM {own}.unsettled WHERE uri = ANY($1)", posts)]
-    late = [row["uri"] for row in await session.fetch(_BELOW, new, TOLD_ANCESTORS)] if new else []
+    late = [row["uri"] for row in await session.fetch(_BELOW, posts, TOLD_ANCESTORS)] if posts else []
     late += [row["uri"] for row in await session.fetch(_BELOW_GATES, gates)] if gates else []
     for portion in _portions(list(dict.fromkeys([*sorted(new), *late]))):
         await _settle_portion(session, portion, set(new))

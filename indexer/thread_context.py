@@ -18,9 +18,7 @@ async def read_posts(session: Session, uris: Sequence[str]) -> dict[str, Post]:
     found = sorted(posts)
     for row in await session.fetch(_ANCESTORS, found, TOLD_ANCESTORS):
         posts[row["post"]].ancestors.append(row["ancestor"])
-    for row in await session.fetch(
-        'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1)', found
-    ):
+    for row in await session.fetch(_TOLD, found):
         posts[row["recordUri"]].told.add(row["did"])
     await _read_quoted_gates(session, posts)
     return posts
@@ -84,38 +82,62 @@ async def _read_quoted_gates(session: Session, posts: Mapping[str, Post]) -> Non
             by_gate[post.quoted.replace("/app.bsky.feed.post/", "/app.bsky.feed.postgate/")].append(post)
     if not by_gate:
         return
-    rows = await session.fetch('SELECT uri, json, "indexedAt" FROM {app}.record WHERE uri = ANY($1)', sorted(by_gate))
-    for row in rows:
+    for row in await session.fetch(_QUOTED_GATES, sorted(by_gate)):
         for post in by_gate[row["uri"]]:
-            post.quoted_gate = _gate(row["json"], row["indexedAt"])
+            if row["until"] is None or row["until"] > post.time:
+                post.quoted_gate = _gate(row["json"], row["time"])
 
 
+# what is gone now, and was there when the post was written, counts as there: tombstones of a later time tell
 _READ = """
 SELECT post.uri, post.cid, post.creator, post."indexedAt", post."sortAt", post."replyRoot", post."replyParent",
   post."invalidReplyRoot", post."violatesThreadGate", post."violatesEmbeddingRules", record.json,
-  parent.uri IS NOT NULL AS parent_known,
-  parent_post."replyRoot" AS parent_root, parent_post."invalidReplyRoot" AS parent_invalid,
-  gate.json AS gate, gate."indexedAt" AS gate_time, root.json AS root
+  parent.uri IS NOT NULL OR parent_stone.facts IS NOT NULL AS parent_known,
+  coalesce(parent_post."replyRoot", parent_stone.facts::json ->> 'root') AS parent_root,
+  coalesce(parent_post."invalidReplyRoot", (parent_stone.facts::json ->> 'invalid')::boolean) AS parent_invalid,
+  coalesce(gate.json, gate_stone.facts) AS gate, coalesce(gate."indexedAt", '') AS gate_time, root.json AS root
 FROM {app}.post
 JOIN {app}.record ON record.uri = post.uri
 LEFT JOIN {app}.record AS parent ON parent.uri = post."replyParent"
 LEFT JOIN {app}.post AS parent_post ON parent_post.uri = post."replyParent"
+LEFT JOIN {own}.tombstone AS parent_stone
+  ON parent_stone.uri = post."replyParent" AND parent.uri IS NULL AND parent_stone.time > post."indexedAt"
 LEFT JOIN {app}.record AS gate
   ON gate.uri = replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
-LEFT JOIN {app}.record AS root ON root.uri = post."replyRoot" AND gate.uri IS NOT NULL
+LEFT JOIN {own}.tombstone AS gate_stone
+  ON gate.uri IS NULL AND gate_stone.time > post."indexedAt" AND gate_stone.uri =
+    replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
+LEFT JOIN {app}.record AS root
+  ON root.uri = post."replyRoot" AND (gate.uri IS NOT NULL OR gate_stone.uri IS NOT NULL)
 WHERE post.uri = ANY($1)
 """
 _ANCESTORS = """
 WITH RECURSIVE above AS (
-  SELECT uri AS post, "replyParent" AS ancestor, 1 AS height
+  SELECT uri AS post, "indexedAt" AS time, "replyParent" AS ancestor, 1 AS height
   FROM {app}.post WHERE uri = ANY($1) AND "replyParent" IS NOT NULL
   UNION ALL
-  SELECT above.post, post."replyParent", height + 1
-  FROM above JOIN {app}.post ON post.uri = above.ancestor
-  WHERE post."replyParent" IS NOT NULL AND height < $2
+  SELECT above.post, above.time, next.parent, height + 1
+  FROM above JOIN LATERAL (
+    SELECT post."replyParent" AS parent FROM {app}.post WHERE post.uri = above.ancestor
+    UNION ALL
+    SELECT facts::json ->> 'parent' FROM {own}.tombstone WHERE tombstone.uri = above.ancestor
+      AND tombstone.time > above.time AND facts IS NOT NULL
+  ) AS next ON next.parent IS NOT NULL
+  WHERE height < $2
 )
-SELECT above.post, ancestor FROM above JOIN {app}.post AS there ON there.uri = ancestor ORDER BY height
+SELECT above.post, ancestor FROM above
+WHERE EXISTS (SELECT 1 FROM {app}.post WHERE post.uri = ancestor)
+  OR EXISTS (
+    SELECT 1 FROM {own}.tombstone WHERE tombstone.uri = ancestor AND tombstone.time > above.time AND facts IS NOT NULL
+  )
+ORDER BY height
 """
+_QUOTED_GATES = """
+SELECT uri, json, "indexedAt" AS time, NULL AS until FROM {app}.record WHERE uri = ANY($1)
+UNION ALL
+SELECT uri, facts, '', time FROM {own}.tombstone WHERE uri = ANY($1) AND facts IS NOT NULL
+"""
+_TOLD = 'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1)'
 _FOLLOWS = """
 SELECT asked.post,
   EXISTS (

@@ -102,8 +102,10 @@ LISTING = Source(
 
 
 def units(events: Sequence[StreamEvent | LabelEvent]) -> int:
-    """What the account counts: a label event has as many units as labels, every other event is one."""
-    return sum(len(event.labels) if isinstance(event, LabelEvent) else 1 for event in events)
+    """What the account counts: a label event, which is alone in its frame, has its labels; others are one each."""
+    if events and isinstance(events[0], LabelEvent):
+        return len(events[0].labels)
+    return len(events)
 
 
 class Account:

@@ -35,11 +35,15 @@ class Buffer:
         self._room.set()
         self._closed = False
 
+    @property
+    def is_full(self) -> bool:
+        return not self._room.is_set()
+
     async def room(self) -> None:
         await self._room.wait()
 
     def add(self, payloads: Sequence[bytes], units: int, seq: int, time: str) -> None:
-        """To be called only after `room`, so that a reader which is cancelled waiting has added nothing."""
+        """To be called only when there is `room`, so that a reader which is cancelled waiting has added nothing."""
         batch = self._batch
         batch.payloads.extend(payloads)
         batch.units += units

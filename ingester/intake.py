@@ -76,7 +76,8 @@ class Intake:
         return 0.0 if reading.cancelled() else reading.result()
 
     async def _deliver(self, buffer: Buffer, result: FrameResult) -> None:
-        await buffer.room()
+        if buffer.is_full:
+            await buffer.room()
         held = units(result.events)
         self._held += held
         self._account.accept(result, held)

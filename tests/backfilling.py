@@ -136,10 +136,12 @@ class Host:
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     repos: dict[str, list[Answer]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    last_asked: dict[str, float] = field(default_factory=dict)
 
     async def get_repo(self, request: web.Request) -> web.StreamResponse:
         did = request.query["did"]
         self.requests[did] += 1
+        self.last_asked[did] = asyncio.get_running_loop().time()
         answers = self.repos.get(did) or [refusal("RepoNotFound")]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if callable(answer):

@@ -149,7 +149,11 @@ async def test_every_repo_becomes_a_job_active_or_not(redis: Redis, network: Sta
 
 
 async def test_an_empty_page_with_a_cursor_is_not_the_end(redis: Redis, relay: Relay) -> None:
-    pages = {"": {"repos": [], "cursor": "x"}, "x": {"repos": [{"did": DIDS[0]}], "cursor": "y"}, "y": {"repos": []}}
+    pages = {
+        "": {"repos": [], "cursor": "x"},
+        "x": {"repos": [{"did": DIDS[0]}], "cursor": "y"},
+        "y": {"repos": [], "cursor": ""},
+    }
     relay.answer = lambda cursor, limit: pages[cursor]
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)

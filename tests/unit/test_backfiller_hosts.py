@@ -89,9 +89,10 @@ async def test_a_host_at_rest_is_left_alone_until_its_time_also_by_those_who_wai
         await asyncio.sleep(0)
         hosts.rest("a", 60.0)
     assert waiting.result().reason == "host_at_rest"
-    hosts.rest("a", 10.0)
-    assert ((await refused(hosts, "a")).seconds or 0.0) > 60.0
-    assert hosts.at_rest() == 1
+    hosts.rest("b", 60.0)
+    hosts.rest("b", 10.0)
+    assert ((await refused(hosts, "b")).seconds or 0.0) > 60.0
+    assert hosts.at_rest() == 2
     clock.now += 60.0
     async with hosts.turn("a"):
         assert hosts.at_rest() == 0

@@ -1,0 +1,74 @@
+"""What one version of a record becomes, whatever the database holds: a record row, typed rows, notifications."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from common.errors import BadInput
+from common.events import WrittenEvent
+from indexer.gates import GATE_TABLES
+from indexer.handler import Record
+from indexer.lexicon import validator
+from indexer.lexicon_formats import normalised
+from indexer.records import HANDLERS
+from indexer.records.post import POST
+from indexer.tables import Row
+
+_VALIDATE = {collection: validator(collection) for collection in HANDLERS}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    uri: str
+    cid: str
+    did: str
+    json: str
+    indexed_at: str
+    rev: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """`notifications` are those that look at no other record."""
+
+    record: RecordRow
+    rows: Sequence[Row]
+    notifications: Sequence[Row]
+
+
+def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
+    """BadInput, as a value, for what cannot be indexed: invalid_record, foreign_subject, not_storable."""
+    text = bytes(event.record)
+    try:
+        value = orjson.loads(text)
+        _VALIDATE[event.collection](value)
+        indexed_at = normalised(event.time)
+        record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
+        handler = HANDLERS[event.collection]
+        rows = list(handler.rows(record))
+        _refuse_nul(rows)
+        row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)
+        return Version(row, rows, list(handler.notifications(record)))
+    except orjson.JSONDecodeError as error:
+        return BadInput("invalid_record", str(error))
+    except BadInput as refusal:
+        return refusal
+
+
+def _refuse_nul(rows: Sequence[Row]) -> None:
+    """Postgres has no NUL in text, and stripping it would store what nobody signed."""
+    for row in rows:
+        for value in row.values:
+            if isinstance(value, str) and "\x00" in value:
+                raise BadInput("not_storable", f"NUL in a text of {row.table.name}")
+
+
+def facts_of(version: Version) -> str | None:
+    """What others have to know of a record that is gone: where a post stood, what a gate said (as JSON)."""
+    for row in version.rows:
+        if row.table is POST:
+            return orjson.dumps({"parent": row["replyParent"], "root": row["replyRoot"], "invalid": None}).decode()
+        if row.table in GATE_TABLES:
+            return version.record.json
+    return None

@@ -1,0 +1,119 @@
+"""What is done with the entries of one kind of stream: decoded, cut into portions, prepared, applied."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.delivery import Delivery
+from common.errors import BadInput
+from common.events import LabelEvent, RecordEvent, RepoEvent, decode_event, decode_labels
+from common.syntax import is_tid, tid_at
+from indexer import metrics
+from indexer.batch import Batch, Item, collect
+from indexer.database import Database
+from indexer.lexicon_formats import is_datetime
+from indexer.plan import prepare
+
+MAX_PORTION_BYTES = 8 << 20
+FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
+PREPARED_AT_ONCE = 20
+# of these, what is deleted or edited later in the batch may matter to others before that; nothing looks at the rest
+_LOOKED_AT = (
+    "app.bsky.feed.post",
+    "app.bsky.feed.threadgate",
+    "app.bsky.feed.postgate",
+    "app.bsky.graph.follow",
+    "app.bsky.graph.listitem",
+    "app.bsky.graph.verification",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Entries that go into one transaction; `batch` is what they ask for, if that has been worked out."""
+
+    items: Sequence[Item]
+    batch: Batch | None = None
+
+
+class Work(Protocol):
+    def decode(self, delivery: Delivery) -> Item:
+        """Raises BadInput("bad_entry")."""
+        ...
+
+    def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]: ...
+    async def prepare(self, items: Sequence[Item]) -> Portion: ...
+    async def apply(self, portion: Portion, stream: str) -> None: ...
+
+
+class EventWork:
+    """firehose_live and firehose_backfill: events become rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def decode(self, delivery: Delivery) -> Item:
+        event = decode_event(delivery.payload or b"")
+        if not is_datetime(event.time):
+            raise BadInput("bad_entry", f"time {event.time[:40]!r}")
+        if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
+            raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
+        return Item(delivery, event)
+
+    def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
+        """Bounded in bytes, and cut before the second version of a record that others look at."""
+        return cut(items, MAX_PORTION_BYTES)
+
+    async def prepare(self, items: Sequence[Item]) -> Portion:
+        """Gives way to the loop now and then: meanwhile the portion before is being applied."""
+        batch = collect(items, tid_at(int((time.time() + FUTURE_SECONDS) * 1_000_000)))
+        uris = sorted(batch.newest)
+        for start in range(0, len(uris), PREPARED_AT_ONCE):
+            prepare(batch, uris[start : start + PREPARED_AT_ONCE])
+            await asyncio.sleep(0)
+        return Portion(items, batch)
+
+    async def apply(self, portion: Portion, stream: str) -> None:
+        applied = await self._database.apply(portion.batch or collect(portion.items), stream)
+        metrics.count_applied(stream, portion.items, applied)
+
+
+class LabelWork:
+    """label_live: labels become rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def decode(self, delivery: Delivery) -> Item:
+        return Item(delivery, decode_labels(delivery.payload or b""))
+
+    def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
+        return [items] if items else []
+
+    async def prepare(self, items: Sequence[Item]) -> Portion:
+        return Portion(items)
+
+    async def apply(self, portion: Portion, stream: str) -> None:
+        events = [item.event for item in portion.items if isinstance(item.event, LabelEvent)]
+        counted, rows = await self._database.apply_labels(events)
+        metrics.count_labels(stream, events, counted, rows)
+
+
+def cut(items: Sequence[Item], max_bytes: int) -> list[list[Item]]:
+    """The same items in order, in runs of at most `max_bytes` of payload (a larger item stands alone)."""
+    runs: list[list[Item]] = []
+    seen: set[str] = set()
+    size = max_bytes
+    for item in items:
+        event, payload = item.event, len(item.delivery.payload or b"")
+        uri = event.uri if isinstance(event, RecordEvent) and event.collection in _LOOKED_AT else ""
+        size += payload
+        if size > max_bytes or uri in seen:
+            runs.append([])
+            seen, size = set(), payload
+        runs[-1].append(item)
+        if uri:
+            seen.add(uri)
+    return runs

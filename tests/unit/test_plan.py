@@ -1,0 +1,221 @@
+"""Plans: what a batch changes, given what is known of its keys."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.events import CreateEvent, StreamEvent
+from indexer.batch import collect
+from indexer.plan import Known, Plan, plan, remove
+from tests import factories as make
+from tests.factories import ALICE, BOB, LIKE, POST, items, rev, uri
+
+URI, BOBS = uri(ALICE, POST, "a"), uri(BOB, POST, "b")
+ONE, TWO = make.post("one"), make.post("two")
+NOTHING = Known({}, {}, {})
+
+
+def planned(*events: StreamEvent, known: Known = NOTHING) -> Plan:
+    return plan(collect(items(events)), known)
+
+
+def live(at: float, value: make.Json = ONE) -> Known:
+    return Known({URI: (rev(at), make.cid(value))}, {}, {})
+
+
+def dead(at: float) -> Known:
+    return Known({}, {URI: rev(at)}, {})
+
+
+def floor(at: float) -> Known:
+    return Known({}, {}, {ALICE: rev(at)})
+
+
+def changes(result: Plan) -> dict[str, Any]:
+    """What the plan would change, in short."""
+    return {
+        "records": [(row.uri, row.rev) for row in result.records],
+        "tables": sorted(table.name for table in result.rows),
+        "removed": {uri for uris in result.removed.values() for uri in uris},
+        "deleted": result.deleted,
+        "lifted": result.lifted,
+        "tombstones": [(stone.uri, stone.rev) for stone in result.tombstones],
+        "revived": result.revived,
+    }
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {name: [] for name in ("records", "tables", "deleted", "lifted", "tombstones", "revived")}
+    return empty | {"removed": set()} | parts
+
+
+POST_TABLES = ["feed_item", "post"]
+
+
+def test_a_new_record_is_written_with_its_rows() -> None:
+    result = planned(make.create(ALICE, "a", ONE, 1))
+    assert changes(result) == changed(records=[(URI, rev(1))], tables=POST_TABLES)
+    (row,) = result.records
+    assert (row.cid, row.did, row.indexed_at) == (make.cid(ONE), ALICE, make.moment(1))
+    assert row.json == bytes(make.create(ALICE, "a", ONE, 1).record).decode()
+
+
+def test_an_update_of_what_was_never_seen_is_a_create() -> None:
+    assert changes(planned(make.update(ALICE, "a", ONE, 1))) == changes(planned(make.create(ALICE, "a", ONE, 1)))
+
+
+def test_a_newer_version_replaces_the_rows_of_the_older() -> None:
+    for event in (make.update(ALICE, "a", TWO, 2), make.create(ALICE, "a", TWO, 2)):
+        result = planned(event, known=live(1))
+        assert changes(result) == changed(records=[(URI, rev(2))], tables=POST_TABLES, removed={URI})
+        assert result.outcomes == {"written": 1}
+
+
+@pytest.mark.parametrize("known", [live(5, TWO), live(1, TWO), dead(5), dead(1), floor(5), floor(1)])
+def test_what_is_not_above_the_register_is_stale(known: Known) -> None:
+    for event in (make.create(ALICE, "a", ONE, 1), make.update(ALICE, "a", ONE, 1), make.delete(ALICE, POST, "a", 1)):
+        result = planned(event, known=known)
+        assert changes(result) == changed()
+        assert result.outcomes == {"stale": 1}
+
+
+def test_the_same_version_at_a_higher_rev_only_rises() -> None:
+    result = planned(make.create(ALICE, "a", ONE, 5), known=live(1))
+    assert changes(result) == changed(lifted=[(URI, rev(5))])
+    assert result.outcomes == {"lifted": 1}
+
+
+def test_a_delete_takes_the_rows_and_leaves_a_tombstone() -> None:
+    result = planned(make.delete(ALICE, POST, "a", 2), known=live(1))
+    assert changes(result) == changed(removed={URI}, deleted=[URI], tombstones=[(URI, rev(2))])
+    assert result.outcomes == {"deleted": 1}
+
+
+def test_a_delete_of_an_unknown_key_leaves_a_tombstone_too() -> None:
+    for known in (NOTHING, dead(1)):
+        result = planned(make.delete(ALICE, POST, "a", 2), known=known)
+        assert changes(result) == changed(tombstones=[(URI, rev(2))])
+
+
+def test_a_record_that_comes_back_loses_its_tombstone() -> None:
+    result = planned(make.create(ALICE, "a", ONE, 3), known=dead(2))
+    assert changes(result) == changed(records=[(URI, rev(3))], tables=POST_TABLES, revived=[URI])
+
+
+def test_events_of_one_batch_meet_in_the_newest() -> None:
+    result = planned(make.create(ALICE, "a", ONE, 1), make.delete(ALICE, POST, "a", 2), make.create(ALICE, "a", TWO, 3))
+    assert changes(result) == changed(records=[(URI, rev(3))], tables=POST_TABLES)
+    assert result.outcomes == {"written": 1, "superseded": 2}
+
+
+def test_a_repo_is_not_held_to_the_floor_of_another() -> None:
+    assert planned(make.create(BOB, "b", ONE, 1), known=floor(5)).outcomes == {"written": 1}
+
+
+UNREADABLE = {
+    "an invalid record": ({"$type": POST, "text": 5}, "invalid_record"),
+    "a foreign gate": (
+        {"$type": "app.bsky.feed.threadgate", "post": BOBS, "createdAt": make.moment(0), "allow": []},
+        "foreign_subject",
+    ),
+    "a NUL in a text": (make.post("a\x00b"), "not_storable"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_version_that_cannot_be_indexed_lifts_its_key_and_holds_nothing(name: str) -> None:
+    value, reason = UNREADABLE[name]
+    event = make.create(ALICE, "a", value, 2)
+    for known, expected in (
+        (NOTHING, changed(tombstones=[(event.uri, rev(2))])),
+        (
+            Known({event.uri: (rev(1), "old")}, {}, {}),
+            changed(tombstones=[(event.uri, rev(2))], deleted=[event.uri], removed={event.uri}),
+        ),
+    ):
+        result = planned(event, known=known)
+        assert changes(result) == expected
+        assert result.outcomes == {reason: 1}
+        assert [item.event for item, _ in result.poison] == ([event] if reason == "not_storable" else [])
+
+
+def test_a_nul_in_a_text_that_has_no_column_does_no_harm() -> None:
+    value = make.post(extra="a\x00b")
+    result = planned(make.create(ALICE, "a", value, 1))
+    assert result.outcomes == {"written": 1}
+    assert "\\u0000" in result.records[0].json
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff", b"[1]", b'"text"', b"null", b"5"])
+def test_a_record_that_is_no_object_is_invalid(text: bytes) -> None:
+    event = make.create(ALICE, "a", ONE, 1)
+    broken = CreateEvent(
+        **{name: getattr(event, name) for name in event.__struct_fields__} | {"record": make.Raw(text)}
+    )
+    assert planned(broken).outcomes == {"invalid_record": 1}
+
+
+def test_collections_that_nobody_reads_leave_no_trace() -> None:
+    value = {"$type": "com.example.thing"}
+    result = planned(make.create(ALICE, "a", value, 1), make.delete(ALICE, "com.example.thing", "b", 1))
+    assert changes(result) == changed()
+    assert result.outcomes == {"unknown_collection": 2}
+
+
+def touched(result: Plan) -> set[tuple[str, str, str]]:
+    return {(counter.table, counter.column, key) for counter, key in result.touched}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (make.like(BOBS), {("post_agg", "likeCount", BOBS)}),
+        (make.repost(BOBS), {("post_agg", "repostCount", BOBS)}),
+        (make.follow(BOB), {("profile_agg", "followersCount", BOB), ("profile_agg", "followsCount", ALICE)}),
+        (make.reply(BOBS), {("post_agg", "replyCount", BOBS), ("profile_agg", "postsCount", ALICE)}),
+        (make.quote(BOBS), {("post_agg", "quoteCount", BOBS), ("profile_agg", "postsCount", ALICE)}),
+        (make.profile("x"), set()),
+    ],
+)
+def test_what_was_there_and_went_leaves_the_aggregates_that_it_counted_towards(
+    value: make.Json, expected: set[tuple[str, str, str]]
+) -> None:
+    event = make.create(ALICE, "a", value, 1)
+    assert touched(planned(event, make.delete(ALICE, value["$type"], "a", 2))) == expected
+    assert touched(planned(event, known=Known({}, {event.uri: rev(2)}, {}))) == expected
+    assert touched(planned(event)) == set()
+
+
+def test_an_account_that_goes_takes_all_its_records() -> None:
+    result = Plan()
+    remove(result, [uri(ALICE, LIKE, "b"), URI, uri(ALICE, "com.example.thing", "c")])
+    assert result.deleted == sorted([uri(ALICE, LIKE, "b"), URI, uri(ALICE, "com.example.thing", "c")])
+    assert {table.name: uris for table, uris in result.removed.items()}["like"] == [uri(ALICE, LIKE, "b")]
+    assert all(uris == [URI] for table, uris in result.removed.items() if table.name.startswith("post"))
+
+
+def histories() -> st.SearchStrategy[list[StreamEvent]]:
+    """Any events of a few keys."""
+    keys, times = st.sampled_from(["a", "b"]), st.integers(1, 4)
+    values = st.sampled_from([ONE, TWO, {"$type": POST, "text": 5}, make.post("\x00"), {"$type": "com.example.thing"}])
+    writes = st.builds(lambda rkey, value, at: make.create(ALICE, rkey, value, at), keys, values, times)
+    deletes = st.builds(lambda rkey, at: make.delete(ALICE, POST, rkey, at), keys, times)
+    return st.lists(st.one_of(writes, deletes), max_size=8)
+
+
+@given(histories(), st.sampled_from([NOTHING, live(2), live(2, TWO), dead(2), floor(2)]))
+def test_every_record_event_has_one_outcome(events: list[StreamEvent], known: Known) -> None:
+    result = planned(*events, known=known)
+    assert sum(result.outcomes.values()) == len(events)
+
+
+@given(histories())
+def test_no_key_is_both_written_and_buried(events: Iterable[StreamEvent]) -> None:
+    result = planned(*events)
+    written, buried = {row.uri for row in result.records}, {stone.uri for stone in result.tombstones}
+    assert not written & buried
+    assert len(written) == len(result.records)
+    assert len(buried) == len(result.tombstones)
