@@ -70,6 +70,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_BY_KEY)
             yield Session(connection, self._names)
 
     async def bury(self, letter: DeadLetter) -> None:
@@ -160,6 +161,12 @@ def _in_order(by_table: Mapping[Table, list[Any]]) -> list[tuple[Table, list[Any
     return sorted(by_table.items(), key=lambda pair: pair[0].name)
 
 
+# Every statement looks up keys of a batch, so an index is right however large the tables are. Plans are kept, and one
+# that was made while a table was small would go on reading all of it.
+_BY_KEY = """
+SELECT set_config(name, 'off', true)
+FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin,jit}'::text[]) AS setting(name)
+"""
 _LOCK = """
 INSERT INTO {app}.actor_sync AS known (did, "commitCid", "repoRev")
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[])

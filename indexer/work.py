@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from common.delivery import Delivery
 from common.errors import BadInput
-from common.events import LabelEvent, RecordEvent, RepoEvent, decode_event, decode_labels
+from common.events import LabelEvent, RecordEvent, RepoEvent, StreamEvent, decode_event, decode_labels
 from common.syntax import is_tid, tid_at
 from indexer import metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
-from indexer.lexicon_formats import is_datetime
+from indexer.lexicon_formats import normalised
 from indexer.plan import prepare
 
 MAX_PORTION_BYTES = 8 << 20
@@ -56,11 +58,9 @@ class EventWork:
 
     def decode(self, delivery: Delivery) -> Item:
         event = decode_event(delivery.payload or b"")
-        if not is_datetime(event.time):
-            raise BadInput("bad_entry", f"time {event.time[:40]!r}")
         if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
             raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
-        return Item(delivery, event)
+        return Item(delivery, with_normal_time(event))
 
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
         """Bounded in bytes, and cut before the second version of a record that others look at."""
@@ -101,16 +101,27 @@ class LabelWork:
         metrics.count_labels(stream, events, counted, rows)
 
 
+def with_normal_time(event: StreamEvent) -> StreamEvent:
+    """The same event, its time in the one form that can be compared as text. Raises BadInput("bad_entry")."""
+    try:
+        time = normalised(event.time)
+    except BadInput as bad:
+        raise BadInput("bad_entry", f"time {event.time[:40]!r}") from bad
+    if time < "0001":
+        raise BadInput("bad_entry", f"time {event.time[:40]!r}: our calendar begins with the year 1")
+    return event if time == event.time else msgspec.structs.replace(event, time=time)
+
+
 def cut(items: Sequence[Item], max_bytes: int) -> list[list[Item]]:
     """The same items in order, in runs of at most `max_bytes` of payload (a larger item stands alone)."""
     runs: list[list[Item]] = []
     seen: set[str] = set()
-    size = max_bytes
+    size = 0
     for item in items:
         event, payload = item.event, len(item.delivery.payload or b"")
         uri = event.uri if isinstance(event, RecordEvent) and event.collection in _LOOKED_AT else ""
         size += payload
-        if size > max_bytes or uri in seen:
+        if not runs or size > max_bytes or uri in seen:
             runs.append([])
             seen, size = set(), payload
         runs[-1].append(item)

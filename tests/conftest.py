@@ -114,6 +114,14 @@ async def pool(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
         yield pool
 
 
+@pytest.fixture
+def index(pool: asyncpg.Pool) -> Any:
+    """A database to apply events to: a tests.indexing.Index."""
+    from tests.indexing import Index  # here, so that tests without tables need no indexer
+
+    return Index(pool)
+
+
 @pytest.fixture(scope="session")
 def recording() -> Iterator[OpenRecording]:
     """Opens a recording by its name: basic, follows, load-tiny or full."""

@@ -151,6 +151,11 @@ def as_recorded(payload: bytes) -> Event:
     return (event["seq"], event["type"], event["did"], path, event.get("cid"))
 
 
+def values_of(labels: dict[str, Any]) -> tuple[int, list[Event]]:
+    names = ("src", "uri", "cid", "val", "neg", "cts", "exp")
+    return labels["seq"], [tuple(label.get(name) for name in names) for label in labels["labels"]]
+
+
 async def on_the_stream(redis: Redis) -> list[Event]:
     entries: Any = await redis.xrange("firehose_live")
     return [as_recorded(fields[b"event"]) for _, fields in entries]
@@ -194,6 +199,10 @@ async def test_everything_that_was_recorded_stands_on_the_streams(
     )
     metrics = await until_metric(daemon, "backfill_complete", lambda complete: complete == 1)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
+    labels: Any = await redis.xrange("label_live")
+    assert [values_of(json.loads(fields[b"labels"])) for _, fields in labels] == [
+        values_of(decode_header_and_body(frame)[1]) for frame in served.recording.labels
+    ]
     assert await redis.xlen("repo_backfill") == len(served.recording.repos)
     assert await redis.get(f"label_live:cursor:{host(served)}") == str(served.recording.last_label_seq).encode()
     assert await redis.get(f"repo_backfill:cursor:{host(served)}") == b"!ingester-done"
@@ -340,6 +349,16 @@ async def test_an_outage_of_redis_is_waited_out(network: StartNetwork, ingester:
         await until_cursor(redis, served)
         assert await on_the_stream(redis) == recorded(served.recording.frames)
         assert await daemon.end() == 0
+
+
+async def test_told_to_stop_during_an_outage_of_redis_it_stops(network: StartNetwork, ingester: StartIngester) -> None:
+    served = await network("load-tiny", pace=1000)
+    async with embedded_redis() as url, open_redis(url) as redis:
+        daemon = await ingester(served, REDIS_URL=url)
+        await until_cursor(redis, served, 100)
+    await until_log(daemon, "redis is away, waiting")
+    assert await daemon.end() == 0
+    assert "cancelled after the grace period" not in daemon.messages()
 
 
 async def until_log(daemon: Ingester, message: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.events import StreamEvent
 from indexer.batch import Batch, Item, SnapshotProgress, collect, ranges
-from indexer.worker import portions
+from indexer.work import cut
 from tests import factories as make
 from tests.factories import ALICE, BOB, LIKE, POST, items, rev, uri
 
@@ -146,7 +146,7 @@ def test_runs_are_half_open(numbers: list[int], runs: list[tuple[int, int]]) -> 
 @given(st.lists(st.integers(0, 120)))
 def test_portions_keep_all_items_in_order_and_stay_within_their_bytes(sizes: list[int]) -> None:
     given_items = [Item(make.delivery(b"x" * size), None) for size in sizes]
-    found = portions(given_items, 100)
+    found = cut(given_items, 100)
     assert [item for portion in found for item in portion] == given_items
     for portion in found:
         size = sum(len(item.delivery.payload or b"") for item in portion)
