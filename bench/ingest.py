@@ -38,11 +38,18 @@ IS_WANTED = CollectionFilter(("app.bsky.*", "chat.bsky.*"))
 
 async def main(path: Path) -> None:
     with Recording.open(path) as recording:
-        measure_steps([recording.frames[index] for index in range(min(SAMPLE, len(recording.frames)))])
+        frames = sample(recording)
+        measure_steps(frames)
         async with embedded_redis() as url, open_redis(url) as redis:
-            await measure_redis(recording, redis)
+            await measure_redis(frames, redis)
             await redis.flushdb()
             await measure_websocket(path, recording, redis)
+
+
+def sample(recording: Recording) -> list[bytes]:
+    """From all over the recording: commits grow with their repos."""
+    count = len(recording.frames)
+    return [recording.frames[index] for index in range(0, count, max(1, count // SAMPLE))]
 
 
 def measure_steps(frames: list[bytes]) -> None:
@@ -67,8 +74,7 @@ def seconds(step: Callable[[Any], Any], items: Iterable[Any]) -> float:
     return best
 
 
-async def measure_redis(recording: Recording, redis: Redis) -> None:
-    frames = [recording.frames[index] for index in range(min(SAMPLE, len(recording.frames)))]
+async def measure_redis(frames: list[bytes], redis: Redis) -> None:
     payloads = [encode_event(event) for frame in frames for event in events_of(frame, IS_WANTED).events]
     writer, stop = writer_of(redis), asyncio.Event()
     start, expected = time.process_time(), ""

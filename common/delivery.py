@@ -1,12 +1,11 @@
 """One stream entry as a consumer was given it."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """`payload` is None if the entry lacks the field asked for, or was trimmed away: then `fields` is empty."""
 
     id: bytes
     payload: bytes | None
-    fields: dict[bytes, bytes] = field(default_factory=dict, repr=False)
+    fields: dict[bytes, bytes] = field(default_factory=dict)

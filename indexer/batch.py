@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from common.delivery import Delivery
 from common.errors import BadInput
 from common.events import (
@@ -25,8 +27,7 @@ from indexer.version import Version
 Layout = tuple[str, str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One event and the entry that carried it; None for an entry that is no event."""
 
     delivery: Delivery

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+from msgspec import Struct
+
 from common.errors import BadInput
-from indexer.lexicon_formats import normalised
 from indexer.tables import Row, Table
 
 
-@dataclass(frozen=True)
-class Record:
-    """A valid record as handlers see it. `indexed_at` is the time of the event that brought this version."""
+class Record(Struct, frozen=True):
+    """A valid record as handlers see it. `indexed_at` is the time of the event that brought this version.
+
+    `created_at` is the record's own createdAt in the form that the AppView stores, empty if it has none.
+    """
 
     uri: str
     cid: str
@@ -20,6 +22,7 @@ class Record:
     rkey: str
     value: dict[str, Any]
     indexed_at: str
+    created_at: str = ""
 
     def text(self, *path: str) -> str:
         """The string at this path; raises BadInput("invalid_record") if there is none."""
@@ -41,11 +44,6 @@ class Record:
         for step in path:
             found = found.get(step) if isinstance(found, dict) else None
         return found
-
-    @cached_property
-    def created_at(self) -> str:
-        """createdAt as the AppView stores it: UTC with milliseconds."""
-        return normalised(self.text("createdAt"))
 
     @property
     def sort_at(self) -> str:

@@ -1,8 +1,11 @@
 """The vocabulary of the AppView's tables: what a row is made of, whose it is, and what it counts towards."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
+
+from msgspec import Struct
 
 Values = tuple[Any, ...]
 
@@ -43,16 +46,22 @@ class Table:
     farewell: str = ""
     deleted_at: str = ""
     key: tuple[str, ...] = ()
+    _in_order: Callable[[Mapping[str, Any]], Values] = field(init=False, repr=False)
+    _positions: Mapping[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_in_order", itemgetter(*self.columns))
+        object.__setattr__(self, "_positions", {column: n for n, column in enumerate(self.columns)})
 
     def row(self, **values: Any) -> "Row":
-        return Row(self, tuple(values[column] for column in self.columns))
+        """A value for each column, by name. Raises KeyError if one is missing."""
+        return Row(self, self._in_order(values))
 
     def position(self, column: str) -> int:
-        return self.columns.index(column)
+        return self._positions[column]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     table: Table
     values: Values
 

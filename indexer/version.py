@@ -1,9 +1,9 @@
 """What one version of a record becomes, whatever the database holds: a record row, typed rows, notifications."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from common.errors import BadInput
 from common.events import WrittenEvent
@@ -18,8 +18,7 @@ from indexer.tables import Row
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
 
 
-@dataclass(frozen=True, slots=True)
-class RecordRow:
+class RecordRow(Struct, frozen=True):
     uri: str
     cid: str
     did: str
@@ -28,8 +27,7 @@ class RecordRow:
     rev: str
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """`notifications` are those that look at no other record."""
 
     record: RecordRow
@@ -44,8 +42,9 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         value = orjson.loads(text)
         _VALIDATE[event.collection](value)
         indexed_at = normalised(event.time)
-        record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
         handler = HANDLERS[event.collection]
+        created_at = normalised(value["createdAt"]) if handler.tables and "createdAt" in value else ""
+        record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at, created_at)
         rows = list(handler.rows(record))
         _refuse_nul(rows)
         row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)

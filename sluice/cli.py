@@ -1,6 +1,7 @@
 """The command `sluice`: the pipeline on a recorded network, on the live one, or one daemon of it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -120,7 +121,8 @@ async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
         (print_json if as_json else print_result)(result)
         if not until_drained:
             sys.stderr.write("everything is indexed; the daemons stay up until Ctrl-C\n")
-            await asyncio.Event().wait()
+            with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C is how this is meant to end
+                await asyncio.Event().wait()
     return 1 if result.account.faults else 0
 
 

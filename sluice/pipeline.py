@@ -35,6 +35,7 @@ class Wiring:
     folder: Path
     disposable: bool
     log_level: str = "INFO"
+    extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # more settings, by daemon
 
 
 @dataclass
@@ -96,7 +97,8 @@ class Pipeline:
             "GRACE_SECONDS": "10",
             port_setting: str(port),
         }
-        daemon = DaemonProcess(name, module, {**shared, **environ}, port, self.wiring.folder)
+        extra = self.wiring.extra.get(module, {})
+        daemon = DaemonProcess(name, module, {**shared, **environ, **extra}, port, self.wiring.folder)
         self.daemons.append(daemon)
         await daemon.until_ready(self.http)
         return daemon

@@ -137,6 +137,10 @@ class Host:
     repos: dict[str, list[Answer]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     last_asked: dict[str, float] = field(default_factory=dict)
+    answers_lookups: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers_lookups.set()
 
     async def get_repo(self, request: web.Request) -> web.StreamResponse:
         did = request.query["did"]
@@ -152,6 +156,7 @@ class Host:
 
     async def get_document(self, request: web.Request) -> web.Response:
         self.requests["plc"] += 1
+        await self.answers_lookups.wait()
         document = self.documents.get(request.match_info["did"])
         return web.json_response(document) if document else web.Response(status=404)
 

@@ -4,6 +4,7 @@ TEST_REDIS_URL and TEST_DATABASE_URL name servers that already run; the Redis da
 """
 
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -115,11 +116,28 @@ async def pool(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture
-def index(pool: asyncpg.Pool) -> Any:
+def index(pool: asyncpg.Pool, migrated_url: str) -> Any:
     """A database to apply events to: a tests.indexing.Index."""
     from tests.indexing import Index  # here, so that tests without tables need no indexer
 
-    return Index(pool)
+    return Index(pool, migrated_url)
+
+
+@pytest.fixture
+async def other_index(postgres_server: str, migrated_template: str) -> AsyncIterator[Any]:
+    """A second one, to compare with the first."""
+    from tests.indexing import Index
+
+    async with _database(postgres_server, migrated_template) as url, asyncpg.create_pool(url, min_size=1) as pool:
+        yield Index(pool, url)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that every user may enter, which those of pytest are not: Postgres never runs as root."""
+    with tempfile.TemporaryDirectory(dir=_memory_folder()) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

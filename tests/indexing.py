@@ -17,8 +17,9 @@ STREAM = "firehose_live"
 class Index:
     """A database and what fills it."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, url: str) -> None:
         self.pool = pool
+        self.url = url
         self.database = Database(pool, "bsky")
         self._events, self._labels = EventWork(self.database), LabelWork(self.database)
 

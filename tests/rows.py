@@ -45,7 +45,16 @@ async def all_rows(
     found: dict[str, list[str]] = {name: [] for name in sorted(names)}
     for name, row in await connection.fetch(" UNION ALL ".join(looks), *arguments):
         found[name].append(row)
-    return {name: [json.loads(row) for row in sorted(rows)] for name, rows in found.items() if rows}
+    return {name: _sorted([_masked(name, json.loads(row)) for row in rows]) for name, rows in found.items() if rows}
+
+
+def _masked(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """When a row was marked as deleted is a time of our own clock; that it was is not."""
+    return row | {"deletedAt": "<set>"} if table == "op_thread_reply" and row.get("deletedAt") else row
+
+
+def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=json.dumps)
 
 
 async def table_rows(connection: asyncpg.Connection | asyncpg.Pool, table: str, *columns: str) -> list[Any]:

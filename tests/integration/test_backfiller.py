@@ -1,13 +1,18 @@
 """From an entry to the events of a snapshot, through a real Redis and a network on loopback, recorded or hostile."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from common.identity import did_key
+from common.keys import key_in_document
+from common.syntax import tid_at
 from sluice.recording import Recording
+from sluice.server import free_port
 from tests.backfilling import (
     DLQ,
     GROUP,
@@ -28,6 +33,8 @@ from tests.backfilling import (
     output,
     refusal,
 )
+from tests.signed_repos import DID, Signer, record
+from tests.signed_repos import repo as signed_repo
 from tests.waiting import until
 
 
@@ -243,6 +250,19 @@ async def test_an_account_that_has_moved_is_found_where_it_is_now(
     assert (await output(redis))[did].whole
 
 
+async def test_after_a_failure_the_host_is_looked_up_anew(redis: Redis, redis_url: str, basic: Recording) -> None:
+    """The host that we remember is gone, with all that it could have told us."""
+    did, gone = basic.repos[0].did, f"http://127.0.0.1:{free_port()}"
+    async with host() as pds:
+        pds.serve(basic, did)
+        await redis.set(f"did:pds:{did}", gone)
+        await redis.set(f"did:key:{did}", did_key(key_in_document(basic.dids[did], did)))
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, gone)):
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
+
+
 async def test_a_new_key_is_looked_up_before_a_repo_is_called_forged(
     redis: Redis, redis_url: str, basic: Recording
 ) -> None:
@@ -289,6 +309,41 @@ async def test_a_document_without_a_key_is_an_identity_problem(redis: Redis, red
         async with backfiller(trusting):
             await until(lambda: idle(redis))
     assert (await output(redis))[did].whole
+
+
+async def test_a_document_without_a_pds_is_an_identity_problem(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did)
+        pds.documents[did] |= {"service": []}
+        await enqueue(redis, [did])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
+            await until(lambda: idle(redis))
+    [(_, letter)] = await redis.xrange(DLQ)
+    assert letter[b"error"] == b"no_pds"
+
+
+@pytest.mark.parametrize(("minutes", "errors"), [(4, []), (6, [b"future_rev"])])
+async def test_a_rev_from_the_future_is_refused(
+    minutes: int, errors: list[bytes], redis: Redis, redis_url: str
+) -> None:
+    signer = Signer()
+    rev = tid_at(int((time.time() + minutes * 60) * 1e6))
+    method = {"id": "#atproto", "type": "Multikey", "controller": DID}
+    async with host() as pds:
+        service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": pds.url}
+        key = did_key(signer.public).removeprefix("did:key:")
+        pds.documents[DID] = {
+            "id": DID,
+            "service": [service],
+            "verificationMethod": [{**method, "publicKeyMultibase": key}],
+        }
+        pds.repos[DID] = [signed_repo({"app.bsky.feed.post/3mfxgt2k7ir22": record("soon")}, signer, rev=rev)]
+        await enqueue(redis, [DID])
+        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
+            await until(lambda: idle(redis))
+    assert [letter[b"error"] for _, letter in await redis.xrange(DLQ)] == errors
+    assert bool(await redis.xlen(OUTPUT)) == (not errors)
 
 
 async def test_a_repo_that_is_too_large_is_given_up_at_once(redis: Redis, redis_url: str, basic: Recording) -> None:

@@ -186,6 +186,35 @@ async def test_a_full_output_keeps_new_repos_from_being_fetched(
         await until(lambda: redis.xlen(OUTPUT))
 
 
+async def test_who_is_told_to_stop_while_the_output_is_full_keeps_the_repo(
+    redis: Redis, redis_url: str, recording: OpenRecording
+) -> None:
+    tiny = recording("load-tiny")
+    did = next(repo.did for repo in tiny.repos if repo.active and len(ours(leaves(tiny.car(repo.did) or b""))) > 20)
+    await enqueue(redis, [did])
+    few = {"BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK": "10", "BACKFILLER_BATCH_SIZE": "5"}
+    async with host() as pds:
+        pds.serve(tiny, did)
+        async with backfiller(environment(redis_url, pds.url, **few)):
+            await until(lambda: metric("backfiller_backpressure_active"))
+        assert await redis.xlen(INPUT) == 1
+        assert not (await output(redis))[did].whole
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
+
+
+async def test_no_more_jobs_are_in_hand_than_four_for_each_download(redis: Redis, redis_url: str) -> None:
+    """They all wait for a directory that does not answer."""
+    await enqueue(redis, [f"did:plc:aaaaaaaaaaaaaaaaaaaaaa{a}{b}" for a in "abcd" for b in "abcd"])
+    async with host() as plc:
+        plc.answers_lookups.clear()
+        async with backfiller(environment(redis_url, plc.url, BACKFILLER_CONCURRENCY="1")):
+            await until(lambda: metric("backfiller_repos_running") == 4)
+            with pytest.raises(TimeoutError):
+                await until(lambda: metric("backfiller_repos_running") > 4, seconds=0.3)
+
+
 async def test_of_many_who_wait_for_room_one_watches(redis: Redis) -> None:
     await redis.xadd(OUTPUT, {"event": "{}"})
     told: list[tuple[bool, float]] = []
@@ -235,6 +264,22 @@ async def test_parking_twice_parks_once_even_if_the_job_is_back_already(
     assert await redis.zcard(PARKED) == await redis.xlen(DLQ) == 0
     [(_, fields)] = await redis.xrange(INPUT)
     assert fields == {b"repo": b"job"}
+
+
+async def test_what_is_not_due_stays_parked(redis: Redis) -> None:
+    consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
+    await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"])
+    parking, stop = Parking(redis, consumer, DLQ), asyncio.Event()
+    async for later, sooner in consumer.batches(stop):
+        await parking.park(later, b"later", 60.0, stop)
+        await parking.park(sooner, b"sooner", 0.1, stop)
+        break
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parking.return_due(stop))
+        await until(lambda: redis.xlen(INPUT))
+        stop.set()
+    assert [fields for _, fields in await redis.xrange(INPUT)] == [{b"repo": b"sooner"}]
+    assert await redis.zrange(PARKED, 0, -1) == [b"later"]
 
 
 async def test_a_full_redis_takes_parked_and_dead_jobs_all_the_same(redis_url: str, redis: Redis) -> None:
