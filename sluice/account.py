@@ -12,6 +12,12 @@ from sluice.recording import Contents
 
 # what an indexer leaves out on purpose, by the name of the outcome
 _DROPPED_BY_INDEXER = ("invalid_record", "foreign_subject", "not_storable", "future_rev", "unknown_collection")
+# the ingester's account: what came in, of all sources, and what became of it
+_IN = ("ingester_received_total", "ingester_labeler_events_total", "ingester_backfill_repos_fetched_total")
+_OUT = (
+    *("ingester_stream_events_total", "ingester_labels_written_total", "ingester_backfill_repos_written_total"),
+    *("ingester_firehose_filtered_operations_total", "ingester_dropped_total"),
+)
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,13 @@ def account(
         },
         dead_letters=dead_letters,
         rows=rows,
-        faults=tuple(_faults(metrics, frames, recorded, received - written - filtered - sum(dropped.values()))),
+        faults=tuple(_faults(metrics, frames, recorded)),
     )
 
 
-def _faults(metrics: Metrics, frames: Mapping[str, int], recorded: Contents | None, unexplained: int) -> list[str]:
+def _faults(metrics: Metrics, frames: Mapping[str, int], recorded: Contents | None) -> list[str]:
     faults = []
-    if unexplained:
+    if unexplained := _sum(metrics, _IN) - _sum(metrics, _OUT):
         faults.append(f"the ingester received {unexplained} more than it wrote, filtered and dropped")
     for kind, number in (recorded.frames if recorded else {}).items():
         if frames.get(kind, 0) < number:
@@ -89,6 +95,10 @@ def _faults(metrics: Metrics, frames: Mapping[str, int], recorded: Contents | No
         faults.append(f"{recorded.labels} labels were recorded, fewer came in")
     faults += _lost(metrics)
     return faults
+
+
+def _sum(metrics: Metrics, names: tuple[str, ...]) -> int:
+    return sum(metrics[name] for name in names)
 
 
 def _lost(metrics: Metrics) -> list[str]:
