@@ -17,8 +17,9 @@ class Deltas:
 
     def count(self, table: Table, rows: Collection[Any], change: int) -> None:
         """Rows of `table` that came (+1) or went (-1)."""
-        owners = {row[table.owner] for row in rows}
-        self.gained = self.gained | owners if change > 0 else self.gained - owners
+        if table.notifies or table.farewell:  # not feed_item: a repost that is a duplicate has one, and tells nobody
+            owners = {row[table.owner] for row in rows}
+            self.gained = self.gained | owners if change > 0 else self.gained - owners
         if not table.counters:
             return
         for row in rows:

@@ -14,7 +14,6 @@ from common.syntax import authority_of, collection_of
 from indexer import notices
 from indexer.counts import Deltas
 from indexer.handler import Record
-from indexer.lexicon_formats import normalised
 from indexer.records import HANDLERS
 from indexer.session import Session, columns
 from indexer.tables import Row, Table
@@ -133,8 +132,7 @@ def _by_owner(rows: Iterable[Row]) -> list[Row]:
 
 def _record(found: Any) -> Record:
     uri, value = found["uri"], orjson.loads(found["json"])
-    did, rkey, created_at = authority_of(uri), uri.rpartition("/")[2], normalised(value["createdAt"])
-    return Record(uri, found["cid"], did, rkey, value, found["indexedAt"], created_at)
+    return Record(uri, found["cid"], authority_of(uri), uri.rpartition("/")[2], value, found["indexedAt"])
 
 
 _WAITING = """

@@ -1,19 +1,22 @@
 """The shape of a record handler: how one record type becomes rows. Data and pure functions only."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from common.errors import BadInput
+from indexer.lexicon_formats import normalised
 from indexer.tables import Row, Table
 
 
 class Record(Struct, frozen=True):
     """A valid record as handlers see it. `indexed_at` is the time of the event that brought this version.
 
-    `created_at` is the record's own createdAt in the form that the AppView stores, empty if it has none.
+    `created_at` is the record's own createdAt in the form that the AppView stores, empty if it has no valid one.
     """
 
     uri: str
@@ -23,6 +26,11 @@ class Record(Struct, frozen=True):
     value: dict[str, Any]
     indexed_at: str
     created_at: str = ""
+
+    def __post_init__(self) -> None:
+        written = self.value.get("createdAt")
+        with suppress(BadInput):  # a few types may hold anything
+            force_setattr(self, "created_at", normalised(written) if isinstance(written, str) else "")
 
     def text(self, *path: str) -> str:
         """The string at this path; raises BadInput("invalid_record") if there is none."""

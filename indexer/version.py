@@ -43,8 +43,7 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         _VALIDATE[event.collection](value)
         indexed_at = normalised(event.time)
         handler = HANDLERS[event.collection]
-        created_at = normalised(value["createdAt"]) if handler.tables and "createdAt" in value else ""
-        record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at, created_at)
+        record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
         rows = list(handler.rows(record))
         _refuse_nul(rows)
         row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)

@@ -11,6 +11,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import backfiller.metrics
 import backfiller.settings
+import common.stream_gauges
+import common.telemetry
 import indexer.metrics
 import indexer.settings
 import ingester.metrics
@@ -23,7 +25,8 @@ SETTINGS: dict[str, Any] = {
     "backfiller": backfiller.settings.Settings,
     "indexer": indexer.settings.Settings,
 }
-METRIC_MODULES = (ingester.metrics, backfiller.metrics, indexer.metrics)
+# named, so that all metrics are registered
+METRIC_MODULES = (ingester.metrics, backfiller.metrics, indexer.metrics, common.telemetry, common.stream_gauges)
 
 
 def settings_page() -> str:
