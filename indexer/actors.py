@@ -24,9 +24,10 @@ async def apply(session: Session, batch: Batch, floors: Mapping[str, str]) -> No
     identities = await _newer(session, "identity_time", batch.identities)
     accounts = await _newer(session, "account_time", {did: event.time for did, event in batch.accounts.items()})
     replayed = {did for did, (rev, _) in batch.commits.items() if rev <= floors.get(did, "")}
-    await _note_actors(session, batch, identities, replayed)
     events = [batch.accounts[did] for did in sorted(accounts)]
-    await _write_statuses(session, [event for event in events if not is_deletion(event)])
+    present = [event for event in events if not is_deletion(event)]
+    await _note_actors(session, batch, identities, {event.did for event in present}, replayed)
+    await _write_statuses(session, present)
     if gone := [event for event in events if is_deletion(event)]:
         await session.execute(_CHECK_DELETION, [event.did for event in gone], [event.time for event in gone])
     if back := sorted(event.did for event in events if event.active):
@@ -51,16 +52,18 @@ async def _newer(session: Session, column: str, times: Mapping[str, str]) -> set
     return {row["did"] for row in rows}
 
 
-async def _note_actors(session: Session, batch: Batch, identities: set[str], replayed: set[str]) -> None:
+async def _note_actors(
+    session: Session, batch: Batch, identities: set[str], present: set[str], replayed: set[str]
+) -> None:
     """New people get a row, and whoever's handle is due for a look gets in the queue."""
     alive = {did: sorted(times) for did, times in batch.times.items()}
-    dids = sorted((alive.keys() | batch.backfilled.keys()) - replayed | identities)
+    dids = sorted((alive.keys() | batch.backfilled.keys()) - replayed | identities | present)
     known = {row["did"]: row for row in await session.fetch(_READ, dids)}
     born: list[tuple[str, str]] = []
     checks: dict[str, str] = {did: batch.identities[did] for did in identities}
     for did in dids:
         if did not in known:
-            first = alive[did][0] if did in alive else checks.get(did) or batch.backfilled[did]
+            first = _first_time(batch, did, alive.get(did), checks.get(did))
             born.append((did, first))
             checks.setdefault(did, first)
         elif did in alive and did not in checks and (time := _recheck_time(known[did], alive[did])):
@@ -69,6 +72,13 @@ async def _note_actors(session: Session, batch: Batch, identities: set[str], rep
         await session.execute(_WRITE_ACTORS, *columns(born))
     if checks:
         await session.execute(_CHECK_HANDLE, *columns(sorted(checks.items())))
+
+
+def _first_time(batch: Batch, did: str, alive: Sequence[str] | None, identity: str | None) -> str:
+    """The time of the event that a person is known by first."""
+    if alive:
+        return alive[0]
+    return identity or batch.backfilled.get(did) or batch.accounts[did].time
 
 
 def _recheck_time(actor: Any, times: Sequence[str]) -> str | None:

@@ -63,11 +63,12 @@ def _returned(table: Table) -> str:
 
 
 def _on_conflict(table: Table) -> str:
-    """A row that was only marked as deleted comes back to life."""
+    """A row that was only marked as deleted comes back to life, as what it is now."""
     if not (mark := table.deleted_at):
         return "DO NOTHING"
     key = ", ".join(f'"{column}"' for column in table.key)
-    return f'({key}) DO UPDATE SET "{mark}" = EXCLUDED."{mark}" WHERE EXCLUDED."{mark}" IS NULL'
+    values = ", ".join(f'"{column}" = EXCLUDED."{column}"' for column in table.columns if column not in table.key)
+    return f'({key}) DO UPDATE SET {values} WHERE EXCLUDED."{mark}" IS NULL'
 
 
 def _value(table: Table, column: str) -> str:
