@@ -1,9 +1,7 @@
 """python -m backfiller"""
 
-import os
-
 from backfiller.app import main
 from common.daemon import entrypoint
 
 if __name__ == "__main__":
-    entrypoint(lambda: main(os.environ))
+    entrypoint(main)

@@ -1,5 +1,6 @@
 """The backfiller put together: settings, connections, services."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,7 +35,7 @@ MAX_BATCH = 500
 LONGEST_DOWNLOAD_SECONDS = 900.0
 
 
-async def main(environ: Mapping[str, str]) -> None:
+async def main(environ: Mapping[str, str] = os.environ) -> None:
     """Run until told to stop. Raises CannotStart."""
     settings = load(Settings, environ, PREFIX)
     log_as_json(settings.log_level)

@@ -82,7 +82,7 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
     if settings.mode in ("label", "all"):
         works[LABEL_LIVE] = (LABELS_FIELD, LabelWork(database))
     indexers = [
-        Indexer(_consumer(settings, redis, stream, field), work, database, ahead=settings.concurrency - 1 or 1)
+        Indexer(_consumer(settings, redis, stream, field), work, database, ahead=max(1, settings.concurrency - 1))
         for stream, (field, work) in works.items()
     ]
     gauges = StreamGauges(redis, dict.fromkeys(works, settings.group), on_sample=metrics.show_pending)

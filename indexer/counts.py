@@ -24,7 +24,7 @@ class Deltas:
             return
         for row in rows:
             for counter in table.counters:
-                if (key := row[counter.by]) and not (counter.unless and row[counter.unless]):
+                if (key := row[counter.by]) and not (counter.unless and row[counter.unless] == "true"):
                     self.by_key[counter.table, key][counter.column] += change
 
 

@@ -7,7 +7,6 @@ locks its repos (their actor_sync rows), which makes what it then reads of their
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
-from typing import Any
 
 import asyncpg
 
@@ -19,7 +18,6 @@ from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records.post import POST
 from indexer.session import Session, columns
-from indexer.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +95,17 @@ async def write(session: Session, wanted: Plan) -> None:
     deltas = counts.Deltas()
     freed: list[str] = []
     gates_gone: list[str] = []
-    for table, uris in _in_order(wanted.removed):
-        gone = await session.remove(table, sorted(uris))
+    for table, gone in (await session.remove(wanted.removed)).items():
         deltas.count(table, gone, -1)
         freed += [row[table.owner] for row in gone] if table.unique else []
         gates_gone += [row["postUri"] for row in gone] if table in GATE_TABLES else []
         await notices.bid_farewell(session, table, gone)
     await notices.forget(session, [uri for table, uris in wanted.removed.items() if table.notifies for uri in uris])
     await _write_records(session, wanted)
-    for table, rows in _in_order(wanted.rows):
-        await duplicates.insert(session, table, rows, deltas)
+    await duplicates.insert(session, wanted.rows, deltas)
     promoted = await duplicates.promote(session, freed, deltas)
     if wanted.ghosts:
-        await session.insert(wanted.ghosts[0].table, sorted(wanted.ghosts, key=lambda row: row.values))
+        await session.insert({wanted.ghosts[0].table: wanted.ghosts})
     await post_flags.show_gates(session, wanted, gates_gone)
     if posts := sorted(row[table.owner] for table, rows in wanted.rows.items() if table is POST for row in rows):
         await session.execute("INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", posts)
@@ -157,10 +153,6 @@ async def _bury(session: Session, letters: Iterable[DeadLetter]) -> None:
         await session.execute(_DEAD_LETTERS, *columns(rows))
 
 
-def _in_order(by_table: Mapping[Table, list[Any]]) -> list[tuple[Table, list[Any]]]:
-    return sorted(by_table.items(), key=lambda pair: pair[0].name)
-
-
 # Every statement looks up keys of a batch, so an index is right however large the tables are. Plans are kept, and one
 # that was made while a table was small would go on reading all of it.
 _BY_KEY = """
@@ -196,11 +188,19 @@ SELECT stone.uri, stone.did, stone.rev, stone.time, CASE
     'parent', post."replyParent", 'root', post."replyRoot", 'invalid', post."invalidReplyRoot"
   )::text
   WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record.json
+  WHEN follow.uri IS NOT NULL THEN json_build_object(
+    'subject', follow."subjectDid", 'since', follow."indexedAt"
+  )::text
+  WHEN list_item.uri IS NOT NULL THEN json_build_object(
+    'list', list_item."listUri", 'subject', list_item."subjectDid", 'since', list_item."indexedAt"
+  )::text
 END
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS stone(uri, did, rev, time)
 LEFT JOIN {app}.post ON post.uri = stone.uri
 LEFT JOIN {app}.thread_gate ON thread_gate.uri = stone.uri
 LEFT JOIN {app}.post_gate ON post_gate.uri = stone.uri
+LEFT JOIN {app}.follow ON follow.uri = stone.uri
+LEFT JOIN {app}.list_item ON list_item.uri = stone.uri
 LEFT JOIN {app}.record ON record.uri = stone.uri
 ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time, facts = coalesce(EXCLUDED.facts, known.facts)
 """

@@ -5,7 +5,7 @@ one repo, which the batch has locked.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,16 +21,21 @@ from indexer.tables import Row, Table
 Key = tuple[Any, ...]
 
 
-async def insert(session: Session, table: Table, rows: Sequence[Row], deltas: Deltas) -> None:
+async def insert(session: Session, rows: Mapping[Table, Sequence[Row]], deltas: Deltas) -> None:
     """Insert rows; where several claim one place, the earliest gets it and the others become duplicates."""
-    first, rest = _earliest(rows) if table.unique else (list(rows), [])
-    new = await session.insert(table, _by_owner(first))
-    deltas.count(table, new, +1)
-    if table.unique:
-        there = {row[table.owner] for row in new}
-        losers = [row for row in first if row[table.owner] not in there] + rest
-        if losers:
-            await _contest(session, table, losers, deltas)
+    first: dict[Table, list[Row]] = {}
+    losers: dict[Table, list[Row]] = {}
+    for table, claims in rows.items():
+        first[table], losers[table] = _earliest(claims) if table.unique else (list(claims), [])
+        first[table].sort(key=lambda row: row.values)
+    for table, new in (await session.insert(first)).items():
+        deltas.count(table, new, +1)
+        if table.unique:
+            there = {row[table.owner] for row in new}
+            losers[table] += [row for row in first[table] if row[table.owner] not in there]
+    for table, beaten in losers.items():
+        if beaten:
+            await _contest(session, table, beaten, deltas)
 
 
 async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dict[str, Sequence[Row]]:
@@ -51,8 +56,7 @@ async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dic
     if waiting:
         uris = [found["uri"] for found in waiting]
         await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1)", uris)
-    for table, claims in sorted(rows.items(), key=lambda pair: pair[0].name):
-        await insert(session, table, claims, deltas)
+    await insert(session, rows, deltas)
     return notifications
 
 
@@ -74,7 +78,8 @@ async def _contest(session: Session, table: Table, losers: Sequence[Row], deltas
         )
         deltas.count(table, gone, -1)
         await notices.forget(session, beaten)
-        deltas.count(table, await session.insert(table, _by_owner(takeovers.values())), +1)
+        winners = sorted(takeovers.values(), key=lambda row: row.values)
+        deltas.count(table, (await session.insert({table: winners}))[table], +1)
         await session.execute(_REPOINT, beaten, [best[table.owner] for best in takeovers.values()])
     await _note(session, table, claims, holders, takeovers)
 
@@ -124,10 +129,6 @@ def _seniority(row: Any) -> tuple[str, str]:
 
 def _key(row: Any, table: Table) -> Key:
     return tuple(row[column] for column in table.unique)
-
-
-def _by_owner(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: row.values)
 
 
 def _record(found: Any) -> Record:

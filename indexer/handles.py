@@ -2,6 +2,8 @@
 
 import logging
 
+import asyncpg
+
 from common.errors import BadInput, GiveUp, TryLater
 from common.identity import Identities
 from common.retry import jittered
@@ -35,8 +37,17 @@ class HandleLookup:
                 await postpone(session, TABLE, check, wait)
             return
         metrics.HANDLE_CHECKS.labels("verified" if handle else "unverified").inc()
+        try:
+            await self._write(check, handle)
+        except asyncpg.UniqueViolationError:  # somebody was given this handle at the same moment; now they hold it
+            await self._write(check, handle)
+
+    async def _write(self, check: Check, handle: str | None) -> None:
+        """A handle that somebody else still holds goes to the one for whom it verifies now."""
         async with self._database.transaction() as session:
-            await session.execute(_WRITE, check.did, handle, check.time)
+            await session.fetch(_LOCK, check.did, handle)
+            await session.execute(_TAKE, check.did, handle)
+            await session.execute(_GIVE, check.did, handle, check.time)
             await settle(session, TABLE, check)
 
     async def _verified_handle(self, did: str) -> str | None:
@@ -47,8 +58,7 @@ class HandleLookup:
         return handle if await self._resolver.did_of(handle) == did else None
 
 
-# a handle that somebody else still holds goes to the one for whom it verifies now
-_WRITE = """
-WITH former AS (UPDATE {app}.actor SET handle = NULL WHERE handle = $2 AND did <> $1)
-UPDATE {app}.actor SET handle = $2, "indexedAt" = $3 WHERE did = $1
-"""
+# in one order for all, or two who swap their handles would wait for each other
+_LOCK = "SELECT did FROM {app}.actor WHERE did = $1 OR handle = $2 ORDER BY did FOR UPDATE"
+_TAKE = "UPDATE {app}.actor SET handle = NULL WHERE handle = $2 AND did <> $1"
+_GIVE = 'UPDATE {app}.actor SET handle = $2, "indexedAt" = $3 WHERE did = $1'

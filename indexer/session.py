@@ -1,11 +1,14 @@
-"""One transaction's statements: rows in, rows out, a statement for each table whatever the size of the batch."""
+"""One transaction's statements: rows in, rows out, all tables at once, whatever the size of the batch."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.names import Names
 from indexer.tables import Row, Table
 
+# of a row that came or went: its owner, what makes it unique, what it counts towards; as text
+Returned = dict[str, Any]
 _NOW = """to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
 
 
@@ -27,28 +30,59 @@ class Session:
         self.rows += changed
         return changed
 
-    async def insert(self, table: Table, rows: Sequence[Row]) -> list[Any]:
-        """Insert what collides with nothing, and answer that (owner, unique and counted columns)."""
-        names = ", ".join(f'"{column}"' for column in table.columns)
-        arrays = ", ".join(f"${n}::text[]" for n in range(1, len(table.columns) + 1))
-        values = ", ".join(_value(table, column) for column in table.columns)
-        new = await self.fetch(
-            f'INSERT INTO {{app}}."{table.name}" ({names}) SELECT {values} FROM unnest({arrays}) AS new({names}) '
-            f"ON CONFLICT {_on_conflict(table)} RETURNING {_returned(table)}",
-            *columns([row.values for row in rows]),
-        )
-        self.rows += len(new)
-        return new
+    async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> dict[Table, list[Returned]]:
+        """Insert into all tables in one statement what collides with nothing there, and answer that."""
+        parts: list[str] = []
+        arguments: list[Any] = []
+        for table in in_order(rows):
+            names = ", ".join(f'"{column}"' for column in table.columns)
+            arrays = ", ".join(f"${len(arguments) + n}::text[]" for n in range(1, len(table.columns) + 1))
+            values = ", ".join(_value(table, column) for column in table.columns)
+            parts.append(
+                f'INSERT INTO {{app}}."{table.name}" ({names}) '
+                f"SELECT {values} FROM unnest({arrays}) AS new({names}) ON CONFLICT {_on_conflict(table)}"
+            )
+            arguments += columns([row.values for row in rows[table]])
+        return await self._together(in_order(rows), parts, arguments)
 
-    async def remove(self, table: Table, uris: Sequence[str]) -> list[Any]:
-        """Remove the rows that came from these records, and answer them (as insert does)."""
-        if mark := table.deleted_at:
-            do = f'UPDATE {{app}}."{table.name}" SET "{mark}" = {_NOW} WHERE "{mark}" IS NULL AND'
-        else:
-            do = f'DELETE FROM {{app}}."{table.name}" WHERE'
-        gone = await self.fetch(f'{do} "{table.owner}" = ANY($1) RETURNING {_returned(table)}', uris)
-        self.rows += len(gone)
-        return gone
+    async def remove(self, uris: Mapping[Table, Sequence[str]]) -> dict[Table, list[Returned]]:
+        """Remove from all tables in one statement the rows that came from these records, and answer them."""
+        parts: list[str] = []
+        arguments: list[Any] = []
+        for table in in_order(uris):
+            if mark := table.deleted_at:
+                do = f'UPDATE {{app}}."{table.name}" SET "{mark}" = {_NOW} WHERE "{mark}" IS NULL AND'
+            else:
+                do = f'DELETE FROM {{app}}."{table.name}" WHERE'
+            arguments.append(sorted(uris[table]))
+            parts.append(f'{do} "{table.owner}" = ANY(${len(arguments)})')
+        return await self._together(in_order(uris), parts, arguments)
+
+    async def _together(
+        self, tables: Sequence[Table], parts: Sequence[str], arguments: Sequence[Any]
+    ) -> dict[Table, list[Returned]]:
+        """One change a table, as one statement: what they return comes back in as many text columns as any needs."""
+        if not tables:
+            return {}
+        width = max(len(_returned(table)) for table in tables)
+        changes, answers = [], []
+        for number, (table, part) in enumerate(zip(tables, parts, strict=True)):
+            names = _returned(table)
+            changes.append(f"change_{number} AS ({part} RETURNING " + ", ".join(f'"{name}"' for name in names) + ")")
+            texts = [f'"{name}"::text' for name in names] + ["NULL"] * (width - len(names))
+            answers.append(f"SELECT {number}, {', '.join(texts)} FROM change_{number}")
+        found = await self.fetch(f"WITH {', '.join(changes)} {' UNION ALL '.join(answers)}", *arguments)
+        self.rows += len(found)
+        changed: dict[Table, list[Returned]] = {table: [] for table in tables}
+        for number, *texts in found:
+            table = tables[number]
+            changed[table].append(dict(zip(_returned(table), texts, strict=False)))
+        return changed
+
+
+def in_order(by_table: Iterable[Table]) -> list[Table]:
+    """Every transaction takes the tables in one order."""
+    return sorted(by_table, key=lambda table: table.name)
 
 
 def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
@@ -56,10 +90,10 @@ def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _returned(table: Table) -> str:
+@functools.cache
+def _returned(table: Table) -> tuple[str, ...]:
     counted = [name for counter in table.counters for name in (counter.by, counter.unless) if name]
-    names = dict.fromkeys([table.owner, *table.unique, *counted, *(["cid"] if table.farewell else [])])
-    return ", ".join(f'"{name}"' for name in names)
+    return tuple(dict.fromkeys([table.owner, *table.unique, *counted, *(["cid"] if table.farewell else [])]))
 
 
 def _on_conflict(table: Table) -> str:

@@ -17,7 +17,7 @@ from indexer.session import Session, columns
 from indexer.thread_context import read_posts, read_relations, root_author
 from indexer.threads import TOLD_ANCESTORS, Post, Verdict, flags, misplaced, notifications
 
-_POST, _REPOST, _GATE = "app.bsky.feed.post", "app.bsky.feed.repost", "app.bsky.feed.threadgate"
+_POST, _REPOST = "app.bsky.feed.post", "app.bsky.feed.repost"
 PORTION = 500
 
 
@@ -27,8 +27,7 @@ async def settle(session: Session, batch: Batch) -> None:
     reposts = _uris(batch, _REPOST)
     if deleted or reposts:
         await session.execute(_DROP_REPOSTS, reposts, deleted)
-    if posts or _uris(batch, _GATE):
-        await _settle_posts(session, posts, _uris(batch, _GATE))
+    await _settle_posts(session, posts, await _late(session, batch, posts))
     if posts:
         await session.execute(_DROP_QUOTES, posts, deleted)
 
@@ -37,32 +36,50 @@ def _uris(batch: Batch, collection: str) -> list[str]:
     return sorted(uri for uri in batch.newest if collection_of(uri) == collection)
 
 
-async def _settle_posts(session: Session, posts: Sequence[str], gates: Sequence[str]) -> None:
-    new = [row["uri"] for row in await session.fetch("SELECT uri FROM {own}.unsettled WHERE uri = ANY($1)", posts)]
-    late = [row["uri"] for row in await session.fetch(_BELOW, posts, TOLD_ANCESTORS)] if posts else []
-    late += [row["uri"] for row in await session.fetch(_BELOW_GATES, gates)] if gates else []
-    for portion in _portions(list(dict.fromkeys([*sorted(new), *late]))):
-        await _settle_portion(session, portion, set(new))
+async def _late(session: Session, batch: Batch, posts: Sequence[str]) -> list[str]:
+    """Posts that were settled before something that they depend on came, though it was there when they were written."""
+    causes = [posts, *(_uris(batch, collection) for collection in _LATE_CAUSES)]
+    if not any(causes):
+        return []
+    return [row["uri"] for row in await session.fetch(_LATE, *causes, TOLD_ANCESTORS)]
+
+
+async def _settle_posts(session: Session, posts: Sequence[str], late: Sequence[str]) -> None:
+    new = [row["uri"] for row in await session.fetch(_UNSETTLED, posts)] if posts else []
+    waiting = list(dict.fromkeys([*sorted(new), *late]))
+    while waiting:
+        portion, waiting = waiting[:PORTION], waiting[PORTION:]
+        if righted := await _settle_portion(session, portion, set(new)):
+            below = [row["uri"] for row in await session.fetch(_CHILDREN, righted)]
+            waiting += [uri for uri in below if uri not in waiting and uri not in righted]
     if new:
         await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1)", new)
 
 
-async def _settle_portion(session: Session, uris: Sequence[str], new: set[str]) -> None:
-    """The posts are locked first, so that two batches that settle the same one do it one after the other."""
+async def _settle_portion(session: Session, uris: Sequence[str], new: set[str]) -> list[str]:
+    """The answer: replies that were misplaced and are not any more, so that those below may come right too.
+
+    The posts are locked first, so that two batches that settle the same one do it one after the other.
+    """
     await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1) ORDER BY uri FOR UPDATE", uris)
     posts = await read_posts(session, uris)
     verdicts = await _verdicts(session, posts, new)
     changed = [(uri, *_columns_of(verdict)) for uri, verdict in verdicts.items() if verdict != _stored(posts[uri])]
-    deltas = Deltas()
-    for uri, verdict in verdicts.items():
-        post = posts[uri]
-        if post.parent and bool(verdict.violates) != bool(post.violates):
-            deltas.by_key["post_agg", post.parent]["replyCount"] += -1 if verdict.violates else 1
     if changed:
         await session.execute(_WRITE_FLAGS, *columns(sorted(changed)))
     await _take_back_replies(session, posts, verdicts)
     await notices.tell(session, [row for uri, post in posts.items() for row in notifications(post, verdicts[uri])])
-    await write_counts(session, deltas, ())
+    await write_counts(session, _reply_counts(posts, verdicts), ())
+    return sorted(uri for uri, post in posts.items() if post.invalid and not verdicts[uri].invalid)
+
+
+def _reply_counts(posts: Mapping[str, Post], verdicts: Mapping[str, Verdict]) -> Deltas:
+    """A reply that its gate forbids does not count."""
+    deltas = Deltas()
+    for uri, post in posts.items():
+        if post.parent and bool(verdicts[uri].violates) != bool(post.violates):
+            deltas.by_key["post_agg", post.parent]["replyCount"] += -1 if verdicts[uri].violates else 1
+    return deltas
 
 
 async def _verdicts(session: Session, posts: Mapping[str, Post], new: set[str]) -> dict[str, Verdict]:
@@ -95,11 +112,13 @@ def _is_misplaced(post: Post, posts: Mapping[str, Post], known: dict[str, bool])
 
 
 def _verdict(post: Post, invalid: bool, violates: bool, is_new: bool) -> Verdict:
-    """What is new is judged; of what was settled before, a misplaced reply may come right, and a gate may come late."""
+    """What is new is judged. What was settled before is judged again where the gate that it was under is still known;
+    and a misplaced reply may come right, but none goes wrong because its parent went."""
+    embedding = True if post.forbids_its_quote() else None
     if not is_new:
         invalid = invalid and bool(post.invalid)
-        violates = violates or bool(post.violates)
-    embedding = True if post.forbids_its_quote() and (is_new or post.violates_embedding) else None
+        violates = violates if post.gate_in_force() else bool(post.violates)
+        embedding = embedding if post.quoted_gate_in_force() else post.violates_embedding
     return Verdict(*flags(invalid, violates), embedding)
 
 
@@ -118,10 +137,6 @@ async def _take_back_replies(session: Session, posts: Mapping[str, Post], verdic
         await session.execute(
             "DELETE FROM {app}.notification WHERE \"recordUri\" = ANY($1) AND reason = 'reply'", silenced
         )
-
-
-def _portions(uris: Sequence[str]) -> list[Sequence[str]]:
-    return [uris[start : start + PORTION] for start in range(0, len(uris), PORTION)]
 
 
 _DROP_REPOSTS = """
@@ -143,25 +158,49 @@ WITH candidate AS (
 DELETE FROM {app}.quote USING candidate, {own}.tombstone
 WHERE quote.uri = candidate.uri AND tombstone.uri = candidate.subject AND quote."indexedAt" < tombstone.time
 """
-# replies that were there before the post above them; what was settled as told needs the nearest ancestors only
-_BELOW = """
+_UNSETTLED = "SELECT uri FROM {own}.unsettled WHERE uri = ANY($1)"
+_CHILDREN = 'SELECT uri FROM {app}.post WHERE "replyParent" = ANY($1) ORDER BY uri'
+_LATE_CAUSES = (
+    "app.bsky.feed.threadgate",
+    "app.bsky.feed.postgate",
+    "app.bsky.graph.follow",
+    "app.bsky.graph.listitem",
+)
+# replies that were there before a post above them (as far as those are told), nearest first; replies in a thread from
+# before its gate; quotes from before the gate of the post; replies between two people, written after one of them began
+# to follow the other; replies of somebody on a list, written after they were put there
+_LATE = """
 WITH RECURSIVE below AS (
   SELECT uri, 1 AS depth FROM {app}.post WHERE "replyParent" = ANY($1)
   UNION ALL
-  SELECT post.uri, depth + 1 FROM below JOIN {app}.post ON post."replyParent" = below.uri WHERE depth < $2
-)
-SELECT uri FROM below GROUP BY uri ORDER BY min(depth), uri
-"""
-# replies that were written under a gate, and came before it
-_BELOW_GATES = """
-WITH RECURSIVE gate AS (SELECT "postUri", "indexedAt" AS time FROM {app}.thread_gate WHERE uri = ANY($1)),
-below AS (
-  SELECT post.uri, gate.time FROM gate JOIN {app}.post ON post."replyParent" = gate."postUri"
+  SELECT post.uri, depth + 1 FROM below JOIN {app}.post ON post."replyParent" = below.uri WHERE depth < $6
+),
+gated AS (
+  SELECT post.uri, thread_gate."indexedAt" AS since FROM {app}.thread_gate
+  JOIN {app}.post ON post."replyParent" = thread_gate."postUri" WHERE thread_gate.uri = ANY($2)
   UNION
-  SELECT post.uri, below.time FROM below JOIN {app}.post ON post."replyParent" = below.uri
+  SELECT post.uri, gated.since FROM gated JOIN {app}.post ON post."replyParent" = gated.uri
+),
+found AS (
+  SELECT uri, depth FROM below
+  UNION ALL
+  SELECT post.uri, 0 FROM gated JOIN {app}.post ON post.uri = gated.uri WHERE post."indexedAt" >= gated.since
+  UNION ALL
+  SELECT quote.uri, 0 FROM {app}.post_gate JOIN {app}.quote
+    ON quote.subject = post_gate."postUri" AND quote."sortAt" >= post_gate."indexedAt"
+  WHERE post_gate.uri = ANY($3)
+  UNION ALL
+  SELECT post.uri, 0 FROM {app}.follow JOIN {app}.post
+    ON post.creator IN (follow.creator, follow."subjectDid") AND post."sortAt" >= follow."indexedAt"
+  WHERE follow.uri = ANY($4) AND starts_with(
+    post."replyRoot", 'at://' || CASE post.creator WHEN follow.creator THEN "subjectDid" ELSE follow.creator END || '/'
+  )
+  UNION ALL
+  SELECT post.uri, 0 FROM {app}.list_item JOIN {app}.post
+    ON post.creator = list_item."subjectDid" AND post."sortAt" >= list_item."indexedAt"
+  WHERE list_item.uri = ANY($5) AND post."replyRoot" IS NOT NULL
 )
-SELECT post.uri FROM below JOIN {app}.post ON post.uri = below.uri
-WHERE post."indexedAt" >= below.time ORDER BY post.uri
+SELECT uri FROM found GROUP BY uri ORDER BY min(depth), uri
 """
 _WRITE_FLAGS = """
 UPDATE {app}.post SET "invalidReplyRoot" = new.invalid, "violatesThreadGate" = new.violates,

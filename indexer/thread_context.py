@@ -40,7 +40,8 @@ async def read_relations(session: Session, posts: Iterable[Post]) -> dict[str, R
     for row in await session.fetch(_MEMBERS, *columns(asked)) if asked else ():
         members[row["post"]].add(row["list"])
     return {
-        row["post"]: Relations(row["follows"], row["followed"], members[row["post"]].__contains__) for row in follows
+        row["post"]: Relations(bool(row["follows"]), bool(row["followed"]), members[row["post"]].__contains__)
+        for row in follows
     }
 
 
@@ -139,17 +140,30 @@ SELECT uri, facts, '', time FROM {own}.tombstone WHERE uri = ANY($1) AND facts I
 """
 _TOLD = 'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1)'
 _FOLLOWS = """
-SELECT asked.post,
-  EXISTS (
-    SELECT 1 FROM {app}.follow WHERE creator = replier AND "subjectDid" = author AND "indexedAt" <= time
-  ) AS follows,
-  EXISTS (
-    SELECT 1 FROM {app}.follow WHERE creator = author AND "subjectDid" = replier AND "indexedAt" <= time
-  ) AS followed
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
+SELECT post, bool_or(follower = replier) AS follows, bool_or(follower = author) AS followed
+FROM (
+  SELECT asked.*, follow.creator AS follower
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
+  LEFT JOIN {app}.follow
+    ON follow.creator IN (replier, author) AND "indexedAt" <= time
+    AND "subjectDid" = CASE follow.creator WHEN replier THEN author ELSE replier END
+  UNION ALL
+  SELECT asked.*, tombstone.did
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
+  JOIN {own}.tombstone ON tombstone.did IN (replier, author) AND tombstone.time > asked.time
+    AND tombstone.uri LIKE '%/app.bsky.graph.follow/%' AND facts::json ->> 'since' <= asked.time
+    AND facts::json ->> 'subject' = CASE tombstone.did WHEN replier THEN author ELSE replier END
+) AS tie
+GROUP BY post
 """
 _MEMBERS = """
 SELECT asked.post, asked.list
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, person, list, time)
 JOIN {app}.list_item ON "listUri" = asked.list AND "subjectDid" = person AND "indexedAt" <= time
+UNION ALL
+SELECT asked.post, asked.list
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, person, list, time)
+JOIN {own}.tombstone ON tombstone.did = split_part(asked.list, '/', 3) AND tombstone.time > asked.time
+  AND tombstone.uri LIKE '%/app.bsky.graph.listitem/%' AND facts::json ->> 'since' <= asked.time
+  AND facts::json ->> 'list' = asked.list AND facts::json ->> 'subject' = person
 """

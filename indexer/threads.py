@@ -50,10 +50,12 @@ class Post:
 
     def forbids_its_quote(self) -> bool:
         """Whether who is quoted had forbidden it; one's own posts may always be quoted."""
-        gate = self.quoted_gate
-        if gate is None or gate.time > self.time or authority_of(self.quoted or "") == self.creator:
-            return False
-        return forbids_quotes(gate.value)
+        gate = self.quoted_gate_in_force()
+        return gate is not None and authority_of(self.quoted or "") != self.creator and forbids_quotes(gate)
+
+    def quoted_gate_in_force(self) -> dict[str, Any] | None:
+        """The gate of the post that it quotes, if it was there when this was written."""
+        return self.quoted_gate.value if self.quoted_gate and self.quoted_gate.time <= self.time else None
 
     def gate_in_force(self) -> dict[str, Any] | None:
         """The gate of its thread, if it was there when the post was written."""

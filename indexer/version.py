@@ -12,7 +12,6 @@ from indexer.handler import Record
 from indexer.lexicon import validator
 from indexer.lexicon_formats import normalised
 from indexer.records import HANDLERS
-from indexer.records.post import POST
 from indexer.tables import Row
 
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
@@ -63,10 +62,18 @@ def _refuse_nul(rows: Sequence[Row]) -> None:
 
 
 def facts_of(version: Version) -> str | None:
-    """What others have to know of a record that is gone: where a post stood, what a gate said (as JSON)."""
+    """What others have to know of a record that is gone (JSON): where a post stood, what a gate said, who was tied."""
     for row in version.rows:
-        if row.table is POST:
-            return orjson.dumps({"parent": row["replyParent"], "root": row["replyRoot"], "invalid": None}).decode()
         if row.table in GATE_TABLES:
             return version.record.json
+        if names := _FACTS.get(row.table.name):
+            return orjson.dumps({name: row[column] for name, column in names.items()}).decode()
     return None
+
+
+# the same as in the statement of database.py that takes them down from the rows
+_FACTS = {
+    "post": {"parent": "replyParent", "root": "replyRoot"},
+    "follow": {"subject": "subjectDid", "since": "indexedAt"},
+    "list_item": {"list": "listUri", "subject": "subjectDid", "since": "indexedAt"},
+}

@@ -18,7 +18,8 @@ CREATE TABLE {own}.repo (
 
 -- A key that is known to be absent, or not indexable, at rev: without it a late create would bring back a
 -- record that was deleted before. Replies and quotes from before that time are judged by what was there then, so
--- facts keeps where a deleted post stood in its thread, and the rules of a deleted gate (JSON); never what was written.
+-- facts keeps where a deleted post stood in its thread, the rules of a deleted gate, and whom a follow or a list item
+-- tied since when (JSON); never what was written.
 CREATE TABLE {own}.tombstone (
     uri   text COLLATE "C" PRIMARY KEY,
     did   text COLLATE "C" NOT NULL,

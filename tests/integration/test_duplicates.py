@@ -38,8 +38,8 @@ SAME = {
 
 
 def twice(value: Json, *times: float) -> list[StreamEvent]:
-    """The same said again under the keys a, b, c ... at these times."""
-    return [make.create(ALICE, "abcdef"[n], value, at) for n, at in enumerate(times)]
+    """The same said again at these times, under keys that sort the other way round: c, b, a."""
+    return [make.create(ALICE, "cba"[n], value, at) for n, at in enumerate(times)]
 
 
 async def holder(index: Index, table: str) -> list[str]:
@@ -61,8 +61,8 @@ async def test_of_records_that_say_the_same_the_earliest_has_the_row(what: str, 
         await index.apply(*events)
     else:
         await index.apply_each(events if order == "as it happened" else events[::-1])
-    assert await holder(index, table) == ["a"]
-    assert await duplicates(index) == [("b", "a"), ("c", "a")]
+    assert await holder(index, table) == ["c"]
+    assert await duplicates(index) == [("a", "c"), ("b", "c")]
     assert len(await index.rows("record", "uri")) == 3
 
 
@@ -70,11 +70,11 @@ async def test_of_records_that_say_the_same_the_earliest_has_the_row(what: str, 
 async def test_when_the_holder_goes_the_next_one_takes_over(what: str, index: Index) -> None:
     value, table = SAME[what]
     await index.apply(*twice(value, 1, 2, 3))
-    await index.apply(make.delete(ALICE, value["$type"], "a", 4))
-    assert (await holder(index, table), await duplicates(index)) == (["b"], [("c", "b")])
+    await index.apply(make.delete(ALICE, value["$type"], "c", 4))
+    assert (await holder(index, table), await duplicates(index)) == (["b"], [("a", "b")])
     await index.apply(make.delete(ALICE, value["$type"], "b", 5))
-    assert (await holder(index, table), await duplicates(index)) == (["c"], [])
-    await index.apply(make.delete(ALICE, value["$type"], "c", 6))
+    assert (await holder(index, table), await duplicates(index)) == (["a"], [])
+    await index.apply(make.delete(ALICE, value["$type"], "a", 6))
     assert (await holder(index, table), await duplicates(index)) == ([], [])
 
 
@@ -90,16 +90,16 @@ async def test_duplicates_count_once(what: str, index: Index) -> None:
     (value, _), (collection, table, column, key) = SAME[what], COUNTED[what]
     await index.apply(*twice(value, 1, 2, 3))
     assert await index.count(table, column, key) == 1
-    await index.apply(make.delete(ALICE, collection, "a", 4))
+    await index.apply(make.delete(ALICE, collection, "c", 4))
     assert await index.count(table, column, key) == 1
-    await index.apply(make.delete(ALICE, collection, "c", 5), make.delete(ALICE, collection, "b", 5))
+    await index.apply(make.delete(ALICE, collection, "a", 5), make.delete(ALICE, collection, "b", 5))
     assert await index.count(table, column, key) == 0
 
 
 async def test_a_duplicate_that_goes_changes_nothing_else(index: Index) -> None:
     await index.apply(*twice(make.like(BOBS), 1, 2))
     await index.apply(make.delete(ALICE, LIKE, "b", 3))
-    assert (await holder(index, "like"), await duplicates(index)) == (["a"], [])
+    assert (await holder(index, "like"), await duplicates(index)) == (["c"], [])
     assert await index.count("post_agg", "likeCount", BOBS) == 1
 
 
@@ -122,11 +122,36 @@ async def test_an_edit_away_from_a_duplicate_gets_its_own_row(index: Index) -> N
     other = uri(CAROL, POST, "c")
     await index.apply(*twice(make.like(BOBS), 1, 2))
     await index.apply(make.update(ALICE, "b", make.like(other), 3))
-    assert (await holder(index, "like"), await duplicates(index)) == (["a", "b"], [])
+    assert (await holder(index, "like"), await duplicates(index)) == (["b", "c"], [])
 
 
 async def test_a_duplicate_repost_shows_in_feeds_all_the_same(index: Index) -> None:
     await index.apply(*twice(make.repost(BOBS), 1, 2))
     assert len(await index.rows("feed_item", "uri")) == 2
-    await index.apply(make.delete(ALICE, REPOST, "a", 3))
+    await index.apply(make.delete(ALICE, REPOST, "c", 3))
     assert [found.rpartition("/")[2] for found in await index.rows("feed_item", "uri")] == ["b"]
+
+
+TELLS = {"likes": "like", "reposts": "repost", "follows": "follow"}
+
+
+@pytest.mark.parametrize("what", TELLS)
+async def test_a_duplicate_tells_nobody_until_it_takes_over(what: str, index: Index) -> None:
+    (value, _), collection = SAME[what], COUNTED[what][0]
+    await index.apply_each(twice(value, 1, 2))
+    assert await told(index) == [("c", TELLS[what])]
+    await index.apply(make.update(ALICE, "c", _about_carol(value), 3))
+    assert await told(index) == [("b", TELLS[what]), ("c", TELLS[what])]
+    await index.apply(make.delete(ALICE, collection, "b", 4), make.delete(ALICE, collection, "c", 4))
+    assert await told(index) == []
+
+
+async def told(index: Index) -> list[tuple[str, str]]:
+    """(key of the record, reason) of each notification"""
+    rows = await index.rows("notification", "recordUri", "reason")
+    return sorted((of.rpartition("/")[2], reason) for of, reason in rows)
+
+
+def _about_carol(value: Json) -> Json:
+    subject = CAROL if isinstance(value["subject"], str) else make.ref(uri(CAROL, POST, "c"))
+    return value | {"subject": subject}
