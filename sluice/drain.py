@@ -10,6 +10,7 @@ from indexer.names import own_schema
 
 PARKED = f"{REPO_BACKFILL}:parked"
 LISTED = b"!ingester-done"
+_STREAMS = (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, FIREHOSE_BACKFILL)
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,21 @@ class Watch:
         self._host = host
 
     async def look(self) -> Progress:
-        lengths = {
-            stream: await self._redis.xlen(stream)
-            for stream in (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, FIREHOSE_BACKFILL)
-        }
+        """Redis in one moment, or entries could arrive between a look at their stream and one at their cursor."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.mget([f"{stream}:cursor:{self._host}" for stream in (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL)])
+            for stream in _STREAMS:
+                pipe.xlen(stream)
+            pipe.zcard(PARKED)
+            (live, labels, listing), *lengths, parked = await pipe.execute()
         return Progress(
-            frames=int(await self._cursor(FIREHOSE_LIVE) or 0),
-            labels=int(await self._cursor(LABEL_LIVE) or 0),
-            listed=await self._cursor(REPO_BACKFILL) == LISTED,
-            lengths=lengths,
-            parked=await self._redis.zcard(PARKED),
+            frames=int(live or 0),
+            labels=int(labels or 0),
+            listed=listing == LISTED,
+            lengths=dict(zip(_STREAMS, lengths, strict=True)),
+            parked=parked,
             look_ups=await self._look_ups(),
         )
-
-    async def _cursor(self, stream: str) -> bytes | None:
-        value = await self._redis.get(f"{stream}:cursor:{self._host}")
-        return value.encode() if isinstance(value, str) else value
 
     async def _look_ups(self) -> int:
         """Handles and deletions never tried yet; those that failed wait for their next try, which may be long."""

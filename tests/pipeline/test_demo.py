@@ -1,0 +1,97 @@
+"""`sluice demo`: recorded networks through the real daemons, down to the very rows that the original wrote."""
+
+import json
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from tests.commands import Ended, leftovers, sluice
+from tests.conftest import RECORDINGS, SHIPPED_RECORDINGS
+from tests.expected_rows import differences, expected_rows, rows_of, unexplained
+from tests.rows import Rows, all_rows
+
+
+def path_of(recording: str) -> str:
+    folder = SHIPPED_RECORDINGS if recording == "full" else RECORDINGS
+    return str(folder / f"{recording}.tar.zst")
+
+
+async def demo(recording: str, folder: Path, redis_url: str, postgres_url: str, *options: str) -> Ended:
+    servers = ("--redis-url", redis_url, "--postgres-url", postgres_url)
+    return await sluice("demo", path_of(recording), "--until-drained", "--json", *servers, *options, folder=folder)
+
+
+async def differing(url: str, recording: str) -> list[str]:
+    """What is not as the original wrote it, although no page says that it may be so."""
+    connection = await asyncpg.connect(url)
+    try:
+        return unexplained(recording, differences(await rows_of(connection), expected_rows(recording)))
+    finally:
+        await connection.close()
+
+
+async def appview_tables(url: str) -> Rows:
+    """All but the revs, which a backfill lifts."""
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await all_rows(connection, without={"record": ["rev"]})
+    finally:
+        await connection.close()
+    return {table: rows for table, rows in tables.items() if not table.startswith("sluice.")}
+
+
+@pytest.mark.parametrize("recording", ["basic", "follows", "full"])
+async def test_a_recorded_network_ends_in_the_rows_of_the_original(
+    recording: str, tmp_path: Path, redis_url: str, migrated_url: str
+) -> None:
+    ended = await demo(recording, tmp_path, redis_url, migrated_url)
+    assert (ended.code, ended.error) == (0, "")
+    assert ended.result["accounted"]
+    assert ended.result["faults"] == []
+    events = ended.result["events"]
+    assert events["received"] == events["written"] + events["filtered"] + events["dropped"]
+    assert events["received"] > 0
+    assert ended.result["backfill"]["changed_tables"] == []
+    assert await differing(migrated_url, recording) == []
+    assert leftovers(tmp_path) == []
+
+
+async def test_many_indexers_and_then_all_of_it_again_make_the_same_rows(
+    tmp_path: Path, redis: Redis, redis_url: str, migrated_url: str
+) -> None:
+    first = await demo("load-tiny", tmp_path, redis_url, migrated_url, "--indexers", "3", "--backfill", "none")
+    assert (first.code, first.error) == (0, "")
+    assert await differing(migrated_url, "load-tiny") == []
+    before = await appview_tables(migrated_url)
+    await redis.flushdb()
+    again = await demo("load-tiny", tmp_path, redis_url, migrated_url)
+    assert (again.code, again.error) == (0, "")
+    assert again.result["frames"] == first.result["frames"] == 2108
+    assert again.result["backfill"]["changed_tables"] == []
+    assert await appview_tables(migrated_url) == before
+
+
+async def test_it_brings_its_own_servers_and_takes_them_with_it(open_folder: Path) -> None:
+    ended = await sluice("demo", path_of("follows"), "--until-drained", "--json", folder=open_folder)
+    assert (ended.code, ended.error) == (0, "")
+    assert ended.result["rows"]["follow"] == 12
+    assert leftovers(open_folder) == []
+
+
+async def test_a_person_is_told_what_became_of_it(tmp_path: Path, redis_url: str, migrated_url: str) -> None:
+    servers = ("--redis-url", redis_url, "--postgres-url", migrated_url)
+    ended = await sluice("demo", path_of("basic"), "--until-drained", "--backfill", "none", *servers, folder=tmp_path)
+    assert ended.code == 0
+    assert "60 frames, 58 events received = 56 written + 2 filtered + 0 dropped; 0 dead letters" in ended.out
+    assert "http://127.0.0.1:" in ended.out
+
+
+async def test_a_backfill_alone_brings_every_record_that_is_there_at_the_end(
+    tmp_path: Path, redis_url: str, migrated_url: str
+) -> None:
+    ended = await demo("basic", tmp_path, redis_url, migrated_url, "--backfill", "only")
+    assert (ended.code, ended.error) == (0, "")
+    expected = sorted(json.loads(row)["cid"] for row in expected_rows("basic")["record"])
+    assert sorted(row["cid"] for row in (await appview_tables(migrated_url))["record"]) == expected
