@@ -19,7 +19,9 @@ class Settings:
     )
     group: str = env("INDEXER_GROUP", "firehose_group", "consumer group of every stream")
     consumer: str = env("INDEXER_CONSUMER", "indexer_1", "this process's name in the group; unique")
-    concurrency: int = env("INDEXER_CONCURRENCY", 2, "batches of one stream applied at the same time")
+    concurrency: int = env(
+        "INDEXER_CONCURRENCY", 2, "batches of one stream in hand: one being applied, the others prepared"
+    )
     batch_size: int = env("INDEXER_BATCH_SIZE", 500, "most entries in a batch")
     mode: str = env("INDEXER_MODE", "all", "stream, label or all")
     resolve_dids: bool = env("ENABLE_DID_RESOLUTION", True, "look handles up; without it actors have none")
