@@ -45,7 +45,7 @@ class Database:
         self._names = Names(schema)
 
     async def apply(self, batch: Batch, stream: str) -> Applied:
-        """All of the batch, or nothing; and then what it means for others. Applying it again changes nothing."""
+        """All of the batch, or nothing. Applying it again changes nothing. `settle` must follow before it is acked."""
         async with self.transaction() as session:
             known = await _lock_and_read(session, batch)
             wanted = plan(batch, known)
@@ -55,9 +55,13 @@ class Database:
             await _bury(
                 session, [DeadLetter(stream, item, "not_storable", "22021", why) for item, why in wanted.poison]
             )
-        async with self.transaction() as after:
-            await settlement.settle(after, batch)
-        return Applied(wanted.outcomes, session.rows + after.rows)
+        return Applied(wanted.outcomes, session.rows)
+
+    async def settle(self, batch: Batch) -> int:
+        """What an applied batch means for the rows of others. Rows changed; settling again changes nothing."""
+        async with self.transaction() as session:
+            await settlement.settle(session, batch)
+        return session.rows
 
     async def apply_labels(self, events: Sequence[LabelEvent]) -> tuple[labels.LabelCounts, int]:
         """The answer: labels added and withdrawn, and rows changed."""
@@ -88,6 +92,7 @@ async def write(session: Session, wanted: Plan) -> None:
 
     The repos concerned must be locked.
     """
+    await post_flags.lock_posts(session, wanted)
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
     if wanted.facts:

@@ -14,6 +14,9 @@ from indexer.tables import Counter as TableCounter
 from indexer.tables import Row, Table
 from indexer.version import RecordRow, Version, facts_of, version_of
 
+# what these said before an edit still holds for what was written before it
+_EDITS_REMEMBERED = ("app.bsky.feed.threadgate", "app.bsky.feed.postgate")
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -115,6 +118,8 @@ def _plan_write(
         return
     if was_live:
         _remove_rows(result, uri)
+        if event.collection in _EDITS_REMEMBERED:
+            result.tombstones.append(Tombstone(uri, event.did, known.live[uri][0], normalised(event.time)))
     elif uri in known.dead:
         result.revived.append(uri)
     result.records.append(version.record)

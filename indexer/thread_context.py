@@ -85,7 +85,7 @@ async def _read_quoted_gates(session: Session, posts: Mapping[str, Post]) -> Non
         return
     for row in await session.fetch(_QUOTED_GATES, sorted(by_gate)):
         for post in by_gate[row["uri"]]:
-            if row["until"] is None or row["until"] > post.time:
+            if row["time"] <= post.time and (row["until"] is None or row["until"] > post.time):
                 post.quoted_gate = _gate(row["json"], row["time"])
 
 
@@ -96,7 +96,8 @@ SELECT post.uri, post.cid, post.creator, post."indexedAt", post."sortAt", post."
   parent.uri IS NOT NULL OR parent_stone.facts IS NOT NULL AS parent_known,
   coalesce(parent_post."replyRoot", parent_stone.facts::json ->> 'root') AS parent_root,
   coalesce(parent_post."invalidReplyRoot", (parent_stone.facts::json ->> 'invalid')::boolean) AS parent_invalid,
-  coalesce(gate.json, gate_stone.facts) AS gate, coalesce(gate."indexedAt", '') AS gate_time, root.json AS root
+  coalesce(gate_stone.facts, gate.json) AS gate,
+  CASE WHEN gate_stone.facts IS NULL THEN gate."indexedAt" ELSE '' END AS gate_time, root.json AS root
 FROM {app}.post
 JOIN {app}.record ON record.uri = post.uri
 LEFT JOIN {app}.record AS parent ON parent.uri = post."replyParent"
@@ -106,7 +107,8 @@ LEFT JOIN {own}.tombstone AS parent_stone
 LEFT JOIN {app}.record AS gate
   ON gate.uri = replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
 LEFT JOIN {own}.tombstone AS gate_stone
-  ON gate.uri IS NULL AND gate_stone.time > post."indexedAt" AND gate_stone.uri =
+  ON (gate.uri IS NULL OR gate."indexedAt" > post."indexedAt") AND gate_stone.time > post."indexedAt"
+  AND gate_stone.uri =
     replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
 LEFT JOIN {app}.record AS root
   ON root.uri = post."replyRoot" AND (gate.uri IS NOT NULL OR gate_stone.uri IS NOT NULL)

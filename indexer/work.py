@@ -48,6 +48,9 @@ class Work(Protocol):
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]: ...
     async def prepare(self, items: Sequence[Item]) -> Portion: ...
     async def apply(self, portion: Portion, stream: str) -> None: ...
+    async def settle(self, portion: Portion, stream: str) -> None:
+        """What is left to do once a portion has been applied, and before it is acked."""
+        ...
 
 
 class EventWork:
@@ -79,6 +82,9 @@ class EventWork:
         applied = await self._database.apply(portion.batch or collect(portion.items), stream)
         metrics.count_applied(stream, portion.items, applied)
 
+    async def settle(self, portion: Portion, stream: str) -> None:
+        metrics.DB_WRITES.inc(await self._database.settle(portion.batch or collect(portion.items)))
+
 
 class LabelWork:
     """label_live: labels become rows."""
@@ -99,6 +105,9 @@ class LabelWork:
         events = [item.event for item in portion.items if isinstance(item.event, LabelEvent)]
         counted, rows = await self._database.apply_labels(events)
         metrics.count_labels(stream, events, counted, rows)
+
+    async def settle(self, portion: Portion, stream: str) -> None:
+        """Labels concern nobody else."""
 
 
 def with_normal_time(event: StreamEvent) -> StreamEvent:

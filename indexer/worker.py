@@ -1,8 +1,8 @@
-"""The heart of the indexer: batch -> decode -> prepare -> apply -> ack, for one stream, in its order."""
+"""The heart of the indexer: batch -> decode -> prepare -> apply -> settle -> ack, for one stream, in its order."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from common.daemon import stopped_within
@@ -18,6 +18,8 @@ from indexer.work import Portion, Work
 
 log = logging.getLogger(__name__)
 
+Step = Callable[[Portion, str], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -30,23 +32,26 @@ class Batch:
 class Indexer:
     """Service: applies what a stream holds, in its order, until told to stop.
 
-    While Postgres works on one batch, up to `ahead` more are read and prepared.
+    Three batches are under way: one is read and prepared, one applied, one settled and acked. Up to `ahead` more wait,
+    prepared.
     """
 
     def __init__(self, consumer: StreamConsumer, work: Work, database: Database, *, ahead: int) -> None:
         self._consumer = consumer
         self._work = work
         self._database = database
-        self._ready: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=ahead)
+        self._prepared: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=ahead)
+        self._applied: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._apply_batches(stop))
+            tasks.create_task(self._apply_all(stop))
+            tasks.create_task(self._settle_all(stop))
             async for deliveries in self._consumer.batches(stop):
                 if deliveries:
                     metrics.ACTIVE_TASKS.inc()
-                    await self._ready.put(await self._prepare(deliveries, stop))
-            await self._ready.put(None)
+                    await self._prepared.put(await self._prepare(deliveries, stop))
+            await self._prepared.put(None)
 
     async def _prepare(self, deliveries: list[Delivery], stop: asyncio.Event) -> Batch:
         """Entries that mean nothing are buried here, before any halving could bury them again."""
@@ -59,35 +64,38 @@ class Indexer:
                     await self._consumer.ack([delivery], stop)
         return Batch(deliveries, [await self._work.prepare(portion) for portion in self._work.portions(items)])
 
-    async def _apply_batches(self, stop: asyncio.Event) -> None:
-        while batch := await self._ready.get():
+    async def _apply_all(self, stop: asyncio.Event) -> None:
+        while batch := await self._prepared.get():
             with metrics.batch_timer(self._consumer.stream):
-                await self._apply(batch, stop)
+                done = [portion for portion in batch.portions if await self._do(self._work.apply, portion, stop)]
+            await self._applied.put(Batch(batch.deliveries, done))
+        await self._applied.put(None)
+
+    async def _settle_all(self, stop: asyncio.Event) -> None:
+        """Written, settled, then acked. What could not be written because the daemon stops stays pending."""
+        while batch := await self._applied.get():
+            for portion in batch.portions:
+                if await self._do(self._work.settle, portion, stop):
+                    await self._consumer.ack([item.delivery for item in portion.items], stop)
+            self._consumer.release(batch.deliveries)
             metrics.ACTIVE_TASKS.dec()
 
-    async def _apply(self, batch: Batch, stop: asyncio.Event) -> None:
-        """Write, then ack. What could not be written because the daemon stops stays pending."""
-        try:
-            for portion in batch.portions:
-                if not await self._index(portion, stop):
-                    return
-                await self._consumer.ack([item.delivery for item in portion.items], stop)
-        finally:
-            self._consumer.release(batch.deliveries)
+    async def _do(self, step: Step, portion: Portion, stop: asyncio.Event) -> bool:
+        """True when the step is done: a portion that Postgres refuses is halved until the culprit is alone.
 
-    async def _index(self, portion: Portion, stop: asyncio.Event) -> bool:
-        """True when every item is in Postgres: a portion that it refuses is halved until the culprit is alone."""
+        False if the daemon was told to stop before.
+        """
         backoff = Backoff()
         while True:
             try:
-                await self._work.apply(portion, self._consumer.stream)
+                await step(portion, self._consumer.stream)
             except ERRORS as error:
                 judgement = verdict(error)
                 metrics.count_refusal(judgement)
                 if judgement is Verdict.STOP:
                     raise
                 if judgement is Verdict.HALVE:
-                    return await self._halve(portion.items, error, stop)
+                    return await self._halve(step, portion.items, error, stop)
                 if backoff.failures == 0:
                     log.warning("postgres is away or busy, waiting", extra={"error": str(error)})
             else:
@@ -95,12 +103,12 @@ class Indexer:
             if await stopped_within(stop, backoff.next_seconds()):
                 return False
 
-    async def _halve(self, items: Sequence[Item], error: BaseException, stop: asyncio.Event) -> bool:
+    async def _halve(self, step: Step, items: Sequence[Item], error: BaseException, stop: asyncio.Event) -> bool:
         if len(items) == 1:
             return await self._bury(items[0], "refused_by_postgres", sqlstate(error), str(error), stop)
         middle = len(items) // 2
         halves = [await self._work.prepare(half) for half in (items[:middle], items[middle:])]
-        return await self._index(halves[0], stop) and await self._index(halves[1], stop)
+        return await self._do(step, halves[0], stop) and await self._do(step, halves[1], stop)
 
     async def _bury(self, item: Item, reason: str, state: str, error: str, stop: asyncio.Event) -> bool:
         letter = DeadLetter(self._consumer.stream, item, reason, state, error)

@@ -65,6 +65,14 @@ def leftovers(folder: Path) -> list[str]:
     return files + [command for pid, command in _processes() if str(folder) in command and pid != os.getpid()]
 
 
+def pid_of(module: str, folder: Path) -> int:
+    """The one daemon of this kind that runs in the folder."""
+    (pid,) = [
+        pid for pid, command in _processes() if command.startswith(f"{folder} ") and command.endswith(f" -m {module} ")
+    ]
+    return pid
+
+
 def _processes() -> list[tuple[int, str]]:
     found = []
     for entry in Path("/proc").iterdir():

@@ -51,4 +51,6 @@ class Index:
     async def _take(work: Any, events: Sequence[Any]) -> None:
         items = [work.decode(delivery(event)) for event in events]
         for portion in work.portions(items):
-            await work.apply(await work.prepare(portion), STREAM)
+            prepared = await work.prepare(portion)
+            await work.apply(prepared, STREAM)
+            await work.settle(prepared, STREAM)
