@@ -15,7 +15,7 @@ from indexer.tables import Row, Table
 from indexer.version import RecordRow, Version, facts_of, version_of
 
 # what these said before an edit still holds for what was written before it
-_EDITS_REMEMBERED = ("app.bsky.feed.threadgate", "app.bsky.feed.postgate")
+GATES = ("app.bsky.feed.threadgate", "app.bsky.feed.postgate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _plan_write(
         return
     if was_live:
         _remove_rows(result, uri)
-        if event.collection in _EDITS_REMEMBERED:
+        if event.collection in GATES:
             result.tombstones.append(Tombstone(uri, event.did, known.live[uri][0], normalised(event.time)))
     elif uri in known.dead:
         result.revived.append(uri)

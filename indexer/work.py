@@ -10,13 +10,22 @@ import msgspec
 
 from common.delivery import Delivery
 from common.errors import BadInput
-from common.events import LabelEvent, RecordEvent, RepoEvent, StreamEvent, decode_event, decode_labels
+from common.events import (
+    DeleteEvent,
+    LabelEvent,
+    RecordEvent,
+    RepoEvent,
+    StreamEvent,
+    UpdateEvent,
+    decode_event,
+    decode_labels,
+)
 from common.syntax import is_tid, tid_at
 from indexer import metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.lexicon_formats import normalised
-from indexer.plan import prepare
+from indexer.plan import GATES, prepare
 
 MAX_PORTION_BYTES = 8 << 20
 FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
@@ -52,6 +61,10 @@ class Work(Protocol):
         """What is left to do once a portion has been applied, and before it is acked."""
         ...
 
+    def changes_what_settling_reads(self, portion: Portion) -> bool:
+        """Whether the portions before it must be settled before it is applied."""
+        ...
+
 
 class EventWork:
     """firehose_live and firehose_backfill: events become rows."""
@@ -85,6 +98,11 @@ class EventWork:
     async def settle(self, portion: Portion, stream: str) -> None:
         metrics.DB_WRITES.inc(await self._database.settle(portion.batch or collect(portion.items)))
 
+    def changes_what_settling_reads(self, portion: Portion) -> bool:
+        """A gate that is edited or deleted still holds for what was written before; only its last rules are kept."""
+        events = (item.event for item in portion.items)
+        return any(isinstance(event, UpdateEvent | DeleteEvent) and event.collection in GATES for event in events)
+
 
 class LabelWork:
     """label_live: labels become rows."""
@@ -108,6 +126,9 @@ class LabelWork:
 
     async def settle(self, portion: Portion, stream: str) -> None:
         """Labels concern nobody else."""
+
+    def changes_what_settling_reads(self, portion: Portion) -> bool:
+        return False
 
 
 def with_normal_time(event: StreamEvent) -> StreamEvent:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from common.daemon import stopped_within
 from common.delivery import Delivery
@@ -21,39 +20,30 @@ log = logging.getLogger(__name__)
 Step = Callable[[Portion, str], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Entries that were delivered together, ready to be applied."""
-
-    deliveries: Sequence[Delivery]
-    portions: Sequence[Portion]
-
-
 class Indexer:
     """Service: applies what a stream holds, in its order, until told to stop.
 
-    Three batches are under way: one is read and prepared, one applied, one settled and acked. Up to `ahead` more wait,
-    prepared.
+    While one portion is applied, the one before it is settled and acked, and up to `ahead` more are read and prepared.
     """
 
     def __init__(self, consumer: StreamConsumer, work: Work, database: Database, *, ahead: int) -> None:
         self._consumer = consumer
         self._work = work
         self._database = database
-        self._prepared: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=ahead)
-        self._applied: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=1)
+        self._prepared: asyncio.Queue[Portion | None] = asyncio.Queue(maxsize=ahead)
+        self._applied: asyncio.Queue[Portion | None] = asyncio.Queue(maxsize=1)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._apply_all(stop))
             tasks.create_task(self._settle_all(stop))
             async for deliveries in self._consumer.batches(stop):
-                if deliveries:
+                for items in self._work.portions(await self._decode(deliveries, stop)):
                     metrics.ACTIVE_TASKS.inc()
-                    await self._prepared.put(await self._prepare(deliveries, stop))
+                    await self._prepared.put(await self._work.prepare(items))
             await self._prepared.put(None)
 
-    async def _prepare(self, deliveries: list[Delivery], stop: asyncio.Event) -> Batch:
+    async def _decode(self, deliveries: list[Delivery], stop: asyncio.Event) -> list[Item]:
         """Entries that mean nothing are buried here, before any halving could bury them again."""
         items = []
         for delivery in deliveries:
@@ -62,23 +52,32 @@ class Indexer:
             except BadInput as refusal:
                 if await self._bury(Item(delivery, None), refusal.reason, "", refusal.detail, stop):
                     await self._consumer.ack([delivery], stop)
-        return Batch(deliveries, [await self._work.prepare(portion) for portion in self._work.portions(items)])
+        return items
 
     async def _apply_all(self, stop: asyncio.Event) -> None:
-        while batch := await self._prepared.get():
+        while portion := await self._prepared.get():
+            if self._work.changes_what_settling_reads(portion):
+                await self._applied.join()
             with metrics.batch_timer(self._consumer.stream):
-                done = [portion for portion in batch.portions if await self._do(self._work.apply, portion, stop)]
-            await self._applied.put(Batch(batch.deliveries, done))
+                done = await self._do(self._work.apply, portion, stop)
+            if done:
+                await self._applied.put(portion)
+            else:
+                self._leave(portion)
         await self._applied.put(None)
 
     async def _settle_all(self, stop: asyncio.Event) -> None:
-        """Written, settled, then acked. What could not be written because the daemon stops stays pending."""
-        while batch := await self._applied.get():
-            for portion in batch.portions:
-                if await self._do(self._work.settle, portion, stop):
-                    await self._consumer.ack([item.delivery for item in portion.items], stop)
-            self._consumer.release(batch.deliveries)
-            metrics.ACTIVE_TASKS.dec()
+        """Written, settled, then acked."""
+        while portion := await self._applied.get():
+            if await self._do(self._work.settle, portion, stop):
+                await self._consumer.ack([item.delivery for item in portion.items], stop)
+            self._leave(portion)
+            self._applied.task_done()
+
+    def _leave(self, portion: Portion) -> None:
+        """What could not be written because the daemon stops stays pending."""
+        self._consumer.release([item.delivery for item in portion.items])
+        metrics.ACTIVE_TASKS.dec()
 
     async def _do(self, step: Step, portion: Portion, stop: asyncio.Event) -> bool:
         """True when the step is done: a portion that Postgres refuses is halved until the culprit is alone.
