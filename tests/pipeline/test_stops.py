@@ -75,10 +75,10 @@ async def waits_for_a_lock(connection: asyncpg.Connection) -> bool:
 async def test_an_indexer_that_is_told_to_stop_finishes_its_batch(
     started: Start, redis: Redis, connection: asyncpg.Connection, http: aiohttp.ClientSession
 ) -> None:
-    await add_posts(redis, 5)
     async with started("indexer", GRACE_SECONDS="60") as indexer:
         async with connection.transaction():
             await connection.execute("LOCK TABLE bsky.post")
+            await add_posts(redis, 5)
             await until(lambda: waits_for_a_lock(connection))
             ending = asyncio.create_task(indexer.stop())
             await until(lambda: has_status(http, f"{indexer.url}/readyz", 503))
