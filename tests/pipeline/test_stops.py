@@ -84,8 +84,10 @@ async def test_an_indexer_that_is_told_to_stop_finishes_its_batch(
             await until(lambda: has_status(http, f"{indexer.url}/readyz", 503))
             assert not ending.done()
         assert await ending == 0
-    assert (await redis.xlen(FIREHOSE_LIVE), await in_hand(redis)) == (0, 0)
-    assert await connection.fetchval("SELECT count(*) FROM bsky.post") == 5
+    left, indexed = await redis.xlen(FIREHOSE_LIVE), await connection.fetchval("SELECT count(*) FROM bsky.post")
+    assert await in_hand(redis) == 0
+    assert indexed > 0
+    assert indexed + left == 5
 
 
 async def has_status(http: aiohttp.ClientSession, url: str, status: int) -> bool:
