@@ -16,8 +16,10 @@ from typing import Any
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
+from bench.machine import load
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
+from common.daemon import collect_garbage_seldom
 from common.events import EVENT_FIELD, encode_event
 from common.redis_connection import open_redis
 from common.streams import FIREHOSE_LIVE, StreamWriter
@@ -105,7 +107,7 @@ async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> N
         wall, frames = time.perf_counter() - wall, len(recording.frames)
         report("whole, websocket", time.process_time() - cpu, frames)
         entries = await redis.xlen(FIREHOSE_LIVE)
-        print(f"{frames} frames, {entries} entries in {wall:.2f} s: {frames / wall:,.0f} frames/s")
+        print(f"{frames} frames, {entries} entries in {wall:.2f} s: {frames / wall:,.0f} frames/s; {load()}")
 
 
 async def until_at(seq: int, redis: Redis) -> None:
@@ -138,4 +140,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recording", type=Path)
     given = parser.parse_args().recording
+    collect_garbage_seldom()
     asyncio.run(main(given.parent if given.name == "frames.bin" else given))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 def entrypoint(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a daemon's main and leave with its exit code: 0 told to stop, 1 our own fault, 2 it cannot start so."""
     refusal: BaseException | None = None
+    collect_garbage_seldom()
     try:
         asyncio.run(main())
     except* CannotStart as refusals:
@@ -27,6 +29,12 @@ def entrypoint(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             refusal = refusal.exceptions[0]
         sys.stderr.write(f"cannot start: {refusal}\n")
         raise SystemExit(2)
+
+
+def collect_garbage_seldom() -> None:
+    """Events are made and dropped by the ten thousand, without cycles: looking for some costs a tenth of our time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def run_daemon(*services: Service, grace_seconds: float) -> None:

@@ -31,7 +31,7 @@ async def apply(session: Session, batch: Batch, floors: Mapping[str, str]) -> No
     if gone := [event for event in events if is_deletion(event)]:
         await session.execute(_CHECK_DELETION, [event.did for event in gone], [event.time for event in gone])
     if back := sorted(event.did for event in events if event.active):
-        await session.execute("DELETE FROM {own}.deletion_check WHERE did = ANY($1)", back)
+        await session.execute("DELETE FROM {own}.deletion_check WHERE did = ANY($1::text[])", back)
 
 
 def is_deletion(event: AccountEvent) -> bool:
@@ -105,7 +105,7 @@ RETURNING did
 _READ = """
 SELECT actor.did, handle, "indexedAt", handle_check.did IS NOT NULL AS pending
 FROM {app}.actor LEFT JOIN {own}.handle_check ON handle_check.did = actor.did
-WHERE actor.did = ANY($1)
+WHERE actor.did = ANY($1::text[])
 """
 _WRITE_ACTORS = """
 INSERT INTO {app}.actor (did, "indexedAt") SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING

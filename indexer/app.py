@@ -1,6 +1,5 @@
 """Puts the indexer together: settings in, services running."""
 
-import gc
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -33,7 +32,6 @@ MODES = ("stream", "label", "all")
 async def main(environ: Mapping[str, str] = os.environ) -> None:
     settings = load(Settings, environ, prefix="INDEXER_")
     log_as_json(settings.log_level)
-    _collect_garbage_seldom()
     health = Health()
     async with AsyncExitStack() as stack:
         stack.callback(serve_metrics(settings.metrics_port, health))
@@ -46,12 +44,6 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             outbound = await stack.enter_async_context(Outbound(allow=settings.outbound_allow))
             services += look_up_services(settings, database, outbound)
         await run_daemon(*services, grace_seconds=settings.grace_seconds)
-
-
-def _collect_garbage_seldom() -> None:
-    """Rows are made and dropped by the ten thousand, without cycles: looking for some costs a tenth of our time."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 async def open_pool(settings: Settings) -> asyncpg.Pool:

@@ -60,7 +60,7 @@ def _floor(table: str, key: str, columns: tuple[str, ...]) -> str:
     """A row that fell before it ever rose starts at 0. The rows are ours already."""
     floored = ", ".join(f'"{column}" = greatest(0, "{column}")' for column in columns)
     below = " OR ".join(f'"{column}" < 0' for column in columns)
-    return f"UPDATE {{app}}.{table} SET {floored} WHERE {key} = ANY($1) AND ({below})"
+    return f"UPDATE {{app}}.{table} SET {floored} WHERE {key} = ANY($1::text[]) AND ({below})"
 
 
 _AGGREGATES = {

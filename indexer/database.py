@@ -134,13 +134,13 @@ async def _lock_and_read(session: Session, batch: Batch) -> Known:
 
 async def _write_records(session: Session, wanted: Plan) -> None:
     if wanted.deleted:
-        await session.execute("DELETE FROM {app}.record WHERE uri = ANY($1)", wanted.deleted)
+        await session.execute("DELETE FROM {app}.record WHERE uri = ANY($1::text[])", wanted.deleted)
     if unsettled := sorted({uri for table, uris in wanted.removed.items() if table.unique for uri in uris}):
-        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1)", unsettled)
+        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1::text[])", unsettled)
     if wanted.lifted:
         await session.execute(_LIFT, *columns(wanted.lifted))
     if wanted.revived:
-        await session.execute("DELETE FROM {own}.tombstone WHERE uri = ANY($1)", wanted.revived)
+        await session.execute("DELETE FROM {own}.tombstone WHERE uri = ANY($1::text[])", wanted.revived)
     if wanted.records:
         rows = [(r.uri, r.cid, r.did, r.json, r.indexed_at, r.rev) for r in wanted.records]
         await session.execute(_WRITE_RECORDS, *columns(rows))
@@ -171,11 +171,11 @@ ON CONFLICT (did) DO UPDATE SET "commitCid" = EXCLUDED."commitCid", "repoRev" = 
 WHERE coalesce(known."repoRev", '') COLLATE "C" < EXCLUDED."repoRev"
 """
 _READ = """
-SELECT uri, coalesce(rev, '') AS rev, cid FROM {app}.record WHERE uri = ANY($1)
+SELECT uri, coalesce(rev, '') AS rev, cid FROM {app}.record WHERE uri = ANY($1::text[])
 UNION ALL
-SELECT uri, rev, NULL FROM {own}.tombstone WHERE uri = ANY($1)
+SELECT uri, rev, NULL FROM {own}.tombstone WHERE uri = ANY($1::text[])
 """
-_READ_FLOORS = "SELECT did, floor_rev FROM {own}.repo WHERE did = ANY($1) AND floor_rev <> ''"
+_READ_FLOORS = "SELECT did, floor_rev FROM {own}.repo WHERE did = ANY($1::text[]) AND floor_rev <> ''"
 _WRITE_RECORDS = """
 INSERT INTO {app}.record (uri, cid, did, json, "indexedAt", rev)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])

@@ -55,7 +55,7 @@ async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dic
                 rows[row.table].append(row)
     if waiting:
         uris = [found["uri"] for found in waiting]
-        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1)", uris)
+        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1::text[])", uris)
     await insert(session, rows, deltas)
     return notifications
 
@@ -74,7 +74,7 @@ async def _contest(session: Session, table: Table, losers: Sequence[Row], deltas
     if takeovers:
         beaten = [holders[key][table.owner] for key in takeovers]
         gone = await session.fetch(
-            f'DELETE FROM {{app}}."{table.name}" WHERE "{table.owner}" = ANY($1) RETURNING *', sorted(beaten)
+            f'DELETE FROM {{app}}."{table.name}" WHERE "{table.owner}" = ANY($1::text[]) RETURNING *', sorted(beaten)
         )
         deltas.count(table, gone, -1)
         await notices.forget(session, beaten)
@@ -139,7 +139,7 @@ def _record(found: Any) -> Record:
 _WAITING = """
 SELECT record.uri, record.cid, record.json, record."indexedAt"
 FROM {app}.duplicate_record JOIN {app}.record USING (uri)
-WHERE duplicate_record."duplicateOf" = ANY($1) ORDER BY uri
+WHERE duplicate_record."duplicateOf" = ANY($1::text[]) ORDER BY uri
 """
 _REPOINT = """
 UPDATE {app}.duplicate_record SET "duplicateOf" = new.winner

@@ -16,7 +16,7 @@ async def tell(session: Session, rows: Iterable[Row]) -> None:
 async def forget(session: Session, uris: Sequence[str]) -> None:
     """Take back what these records told."""
     if uris:
-        await session.execute('DELETE FROM {app}.notification WHERE "recordUri" = ANY($1)', sorted(uris))
+        await session.execute('DELETE FROM {app}.notification WHERE "recordUri" = ANY($1::text[])', sorted(uris))
 
 
 async def bid_farewell(session: Session, table: Table, gone: Sequence[Any]) -> None:

@@ -22,7 +22,7 @@ async def lock_posts(session: Session, wanted: Plan) -> None:
     }
     touched |= {row["postUri"] for table, rows in wanted.rows.items() if table in GATE_TABLES for row in rows}
     if touched:
-        await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1) ORDER BY uri FOR UPDATE", sorted(touched))
+        await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", sorted(touched))
 
 
 async def show_gates(session: Session, wanted: Plan, gates_gone: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ WITH flagged AS (
     AND thread_stone.uri = replace(post.uri, '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
   LEFT JOIN {own}.tombstone AS post_stone ON post_stone.time > post."indexedAt"
     AND post_stone.uri = replace(post.uri, '/app.bsky.feed.post/', '/app.bsky.feed.postgate/')
-  WHERE post.uri = ANY($1)
+  WHERE post.uri = ANY($1::text[])
 )
 UPDATE {app}.post SET "hasThreadGate" = flagged.thread, "hasPostGate" = flagged.post
 FROM flagged

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.names import Names
+from indexer.packing import packed
 from indexer.tables import Row, Table
 
 # of a row that came or went: its owner, what makes it unique, what it counts towards; as text
@@ -21,11 +22,13 @@ class Session:
         self.rows = 0
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        return list(await self._connection.fetch(self._names.fill(statement), *arguments))
+        text, sent = packed(self._names.fill(statement), arguments)
+        return list(await self._connection.fetch(text, *sent))
 
     async def execute(self, statement: str, *arguments: Any) -> int:
         """Rows changed."""
-        status: str = await self._connection.execute(self._names.fill(statement), *arguments)
+        text, sent = packed(self._names.fill(statement), arguments)
+        status: str = await self._connection.execute(text, *sent)
         changed = int(status.rpartition(" ")[2])
         self.rows += changed
         return changed
@@ -55,7 +58,7 @@ class Session:
             else:
                 do = f'DELETE FROM {{app}}."{table.name}" WHERE'
             arguments.append(sorted(uris[table]))
-            parts.append(f'{do} "{table.owner}" = ANY(${len(arguments)})')
+            parts.append(f'{do} "{table.owner}" = ANY(${len(arguments)}::text[])')
         return await self._together(in_order(uris), parts, arguments)
 
     async def _together(

@@ -53,7 +53,7 @@ async def _settle_posts(session: Session, posts: Sequence[str], late: Sequence[s
             below = [row["uri"] for row in await session.fetch(_CHILDREN, righted)]
             waiting += [uri for uri in below if uri not in waiting and uri not in righted]
     if new:
-        await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1)", new)
+        await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1::text[])", new)
 
 
 async def _settle_portion(session: Session, uris: Sequence[str], new: set[str]) -> list[str]:
@@ -61,7 +61,7 @@ async def _settle_portion(session: Session, uris: Sequence[str], new: set[str]) 
 
     The posts are locked first, so that two batches that settle the same one do it one after the other.
     """
-    await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1) ORDER BY uri FOR UPDATE", uris)
+    await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", uris)
     posts = await read_posts(session, uris)
     verdicts = await _verdicts(session, posts, new)
     changed = [(uri, *_columns_of(verdict)) for uri, verdict in verdicts.items() if verdict != _stored(posts[uri])]
@@ -135,15 +135,15 @@ async def _take_back_replies(session: Session, posts: Mapping[str, Post], verdic
     silenced = sorted(uri for uri, post in posts.items() if verdicts[uri].violates and not post.violates and post.told)
     if silenced:
         await session.execute(
-            "DELETE FROM {app}.notification WHERE \"recordUri\" = ANY($1) AND reason = 'reply'", silenced
+            "DELETE FROM {app}.notification WHERE \"recordUri\" = ANY($1::text[]) AND reason = 'reply'", silenced
         )
 
 
 _DROP_REPOSTS = """
 WITH candidate AS (
-  SELECT uri, "postUri" FROM {app}.feed_item WHERE uri = ANY($1)
+  SELECT uri, "postUri" FROM {app}.feed_item WHERE uri = ANY($1::text[])
   UNION
-  SELECT uri, "postUri" FROM {app}.feed_item WHERE "postUri" = ANY($2) AND type = 'repost'
+  SELECT uri, "postUri" FROM {app}.feed_item WHERE "postUri" = ANY($2::text[]) AND type = 'repost'
 )
 DELETE FROM {app}.feed_item USING candidate, {app}.record, {own}.tombstone
 WHERE feed_item.uri = candidate.uri AND record.uri = candidate.uri
@@ -151,15 +151,15 @@ WHERE feed_item.uri = candidate.uri AND record.uri = candidate.uri
 """
 _DROP_QUOTES = """
 WITH candidate AS (
-  SELECT uri, subject FROM {app}.quote WHERE uri = ANY($1)
+  SELECT uri, subject FROM {app}.quote WHERE uri = ANY($1::text[])
   UNION
-  SELECT uri, subject FROM {app}.quote WHERE subject = ANY($2)
+  SELECT uri, subject FROM {app}.quote WHERE subject = ANY($2::text[])
 )
 DELETE FROM {app}.quote USING candidate, {own}.tombstone
 WHERE quote.uri = candidate.uri AND tombstone.uri = candidate.subject AND quote."indexedAt" < tombstone.time
 """
-_UNSETTLED = "SELECT uri FROM {own}.unsettled WHERE uri = ANY($1)"
-_CHILDREN = 'SELECT uri FROM {app}.post WHERE "replyParent" = ANY($1) ORDER BY uri'
+_UNSETTLED = "SELECT uri FROM {own}.unsettled WHERE uri = ANY($1::text[])"
+_CHILDREN = 'SELECT uri FROM {app}.post WHERE "replyParent" = ANY($1::text[]) ORDER BY uri'
 _LATE_CAUSES = (
     "app.bsky.feed.threadgate",
     "app.bsky.feed.postgate",
@@ -171,13 +171,13 @@ _LATE_CAUSES = (
 # to follow the other; replies of somebody on a list, written after they were put there
 _LATE = """
 WITH RECURSIVE below AS (
-  SELECT uri, 1 AS depth FROM {app}.post WHERE "replyParent" = ANY($1)
+  SELECT uri, 1 AS depth FROM {app}.post WHERE "replyParent" = ANY($1::text[])
   UNION ALL
   SELECT post.uri, depth + 1 FROM below JOIN {app}.post ON post."replyParent" = below.uri WHERE depth < $6
 ),
 gated AS (
   SELECT post.uri, thread_gate."indexedAt" AS since FROM {app}.thread_gate
-  JOIN {app}.post ON post."replyParent" = thread_gate."postUri" WHERE thread_gate.uri = ANY($2)
+  JOIN {app}.post ON post."replyParent" = thread_gate."postUri" WHERE thread_gate.uri = ANY($2::text[])
   UNION
   SELECT post.uri, gated.since FROM gated JOIN {app}.post ON post."replyParent" = gated.uri
 ),
@@ -188,17 +188,17 @@ found AS (
   UNION ALL
   SELECT quote.uri, 0 FROM {app}.post_gate JOIN {app}.quote
     ON quote.subject = post_gate."postUri" AND quote."sortAt" >= post_gate."indexedAt"
-  WHERE post_gate.uri = ANY($3)
+  WHERE post_gate.uri = ANY($3::text[])
   UNION ALL
   SELECT post.uri, 0 FROM {app}.follow JOIN {app}.post
     ON post.creator IN (follow.creator, follow."subjectDid") AND post."sortAt" >= follow."indexedAt"
-  WHERE follow.uri = ANY($4) AND starts_with(
+  WHERE follow.uri = ANY($4::text[]) AND starts_with(
     post."replyRoot", 'at://' || CASE post.creator WHEN follow.creator THEN "subjectDid" ELSE follow.creator END || '/'
   )
   UNION ALL
   SELECT post.uri, 0 FROM {app}.list_item JOIN {app}.post
     ON post.creator = list_item."subjectDid" AND post."sortAt" >= list_item."indexedAt"
-  WHERE list_item.uri = ANY($5) AND post."replyRoot" IS NOT NULL
+  WHERE list_item.uri = ANY($5::text[]) AND post."replyRoot" IS NOT NULL
 )
 SELECT uri FROM found GROUP BY uri ORDER BY min(depth), uri
 """

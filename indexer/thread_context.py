@@ -112,12 +112,12 @@ LEFT JOIN {own}.tombstone AS gate_stone
     replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
 LEFT JOIN {app}.record AS root
   ON root.uri = post."replyRoot" AND (gate.uri IS NOT NULL OR gate_stone.uri IS NOT NULL)
-WHERE post.uri = ANY($1)
+WHERE post.uri = ANY($1::text[])
 """
 _ANCESTORS = """
 WITH RECURSIVE above AS (
   SELECT uri AS post, "indexedAt" AS time, "replyParent" AS ancestor, 1 AS height
-  FROM {app}.post WHERE uri = ANY($1) AND "replyParent" IS NOT NULL
+  FROM {app}.post WHERE uri = ANY($1::text[]) AND "replyParent" IS NOT NULL
   UNION ALL
   SELECT above.post, above.time, next.parent, height + 1
   FROM above JOIN LATERAL (
@@ -136,11 +136,11 @@ WHERE EXISTS (SELECT 1 FROM {app}.post WHERE post.uri = ancestor)
 ORDER BY height
 """
 _QUOTED_GATES = """
-SELECT uri, json, "indexedAt" AS time, NULL AS until FROM {app}.record WHERE uri = ANY($1)
+SELECT uri, json, "indexedAt" AS time, NULL AS until FROM {app}.record WHERE uri = ANY($1::text[])
 UNION ALL
-SELECT uri, facts, '', time FROM {own}.tombstone WHERE uri = ANY($1) AND facts IS NOT NULL
+SELECT uri, facts, '', time FROM {own}.tombstone WHERE uri = ANY($1::text[]) AND facts IS NOT NULL
 """
-_TOLD = 'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1)'
+_TOLD = 'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1::text[])'
 _FOLLOWS = """
 SELECT post, bool_or(follower = replier) AS follows, bool_or(follower = author) AS followed
 FROM (
