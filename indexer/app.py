@@ -54,6 +54,7 @@ async def open_pool(settings: Settings) -> asyncpg.Pool:
             min_size=min(settings.pool_idle, settings.pool_size),
             max_size=settings.pool_size,
             command_timeout=60,
+            reset=_keep,
             statement_cache_size=0 if settings.pgbouncer else 256,
         )
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -63,6 +64,10 @@ async def open_pool(settings: Settings) -> asyncpg.Pool:
             await check_durability(connection)
         await check_schema(connection, settings.database_schema)
     return pool
+
+
+async def _keep(connection: asyncpg.Connection) -> None:
+    """No session ever has a state of its own (database.py), so there is nothing to reset: a round trip less."""
 
 
 def stream_services(settings: Settings, redis: Redis, database: Database) -> list[Service]:

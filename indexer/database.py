@@ -71,9 +71,15 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_BY_KEY)
-            yield Session(connection, self._names)
+        async with self._pool.acquire() as connection:
+            await connection.execute(_BEGIN)
+            try:
+                yield Session(connection, self._names)
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
 
     async def bury(self, letter: DeadLetter) -> None:
         """The culprit of a refused batch goes to the dead letters, with its bytes."""
@@ -160,9 +166,9 @@ async def _bury(session: Session, letters: Iterable[DeadLetter]) -> None:
 
 # Every statement looks up keys of a batch, so an index is right however large the tables are. Plans are kept, and one
 # that was made while a table was small would go on reading all of it.
-_BY_KEY = """
-SELECT set_config(name, 'off', true)
-FROM unnest('{enable_seqscan,enable_hashjoin,enable_mergejoin,jit}'::text[]) AS setting(name)
+_BEGIN = """
+BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+SET LOCAL jit = off
 """
 _LOCK = """
 INSERT INTO {app}.actor_sync AS known (did, "commitCid", "repoRev")

@@ -1,4 +1,4 @@
-"""Many texts travel to Postgres as one: in an array each would cost half a microsecond here, and as much again there."""
+"""Many texts travel to Postgres as one: in an array each costs half a microsecond here, and as much there."""
 
 import functools
 import re

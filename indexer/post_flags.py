@@ -22,7 +22,9 @@ async def lock_posts(session: Session, wanted: Plan) -> None:
     }
     touched |= {row["postUri"] for table, rows in wanted.rows.items() if table in GATE_TABLES for row in rows}
     if touched:
-        await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", sorted(touched))
+        await session.fetch(
+            "SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", sorted(touched)
+        )
 
 
 async def show_gates(session: Session, wanted: Plan, gates_gone: Sequence[str]) -> None:

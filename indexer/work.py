@@ -29,7 +29,7 @@ from indexer.plan import GATES, prepare
 
 MAX_PORTION_BYTES = 8 << 20
 FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
-PREPARED_AT_ONCE = 20
+PREPARED_AT_ONCE = 5
 # of these, what is deleted or edited later in the batch may matter to others before that; nothing looks at the rest
 _LOOKED_AT = (
     "app.bsky.feed.post",
