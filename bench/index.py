@@ -20,6 +20,7 @@ from common.events import EVENT_FIELD, encode_event
 from common.redis_connection import open_redis
 from common.streams import FIREHOSE_LIVE
 from indexer.migrations import migrate
+from indexer.settings import Settings
 from ingester.frames import events_of
 from sluice.pipeline import APPVIEW_COLLECTIONS
 from sluice.recording import Recording
@@ -35,7 +36,7 @@ async def main(arguments: argparse.Namespace) -> None:
         events = await fill(redis, arguments.recording)
         print(f"{events} events in {FIREHOSE_LIVE}; {load()}")
         children = [await start(arguments, number, redis_url, postgres_url) for number in range(arguments.indexers)]
-        seconds, indexer_cpu, postgres_cpu = await measure(redis, events)
+        seconds, indexer_cpu, postgres_cpu = await measure(redis, events, children)
         peak = max(peak_rss_mb(child.pid) for child in children)
         for child in children:
             child.send_signal(signal.SIGTERM)
@@ -82,13 +83,13 @@ async def start(
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "indexer", env=environ)
 
 
-async def measure(redis: Redis, events: int) -> tuple[float, float, float]:
+async def measure(redis: Redis, events: int, children: list[asyncio.subprocess.Process]) -> tuple[float, float, float]:
     """Seconds from the first acked entry to the last, and CPU seconds of indexers and Postgres meanwhile."""
-    while await redis.xlen(FIREHOSE_LIVE) == events:
+    while await entries_left(redis, children) == events:
         await asyncio.sleep(0.01)
     left = await redis.xlen(FIREHOSE_LIVE)
     started, indexer, postgres = time.monotonic(), cpu_seconds("-m indexer"), cpu_seconds("postgres:")
-    while await redis.xlen(FIREHOSE_LIVE):
+    while await entries_left(redis, children):
         await asyncio.sleep(0.01)
     share = events / left
     return tuple(  # type: ignore[return-value]  # three figures, scaled to all events
@@ -101,10 +102,16 @@ async def measure(redis: Redis, events: int) -> tuple[float, float, float]:
     )
 
 
+async def entries_left(redis: Redis, children: list[asyncio.subprocess.Process]) -> int:
+    if any(child.returncode is not None for child in children):
+        raise SystemExit("an indexer has died")
+    return await redis.xlen(FIREHOSE_LIVE)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recording", type=Path)
-    parser.add_argument("--batch-size", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, default=Settings().batch_size)
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--indexers", type=int, default=1)
     asyncio.run(main(parser.parse_args()))

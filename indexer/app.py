@@ -27,6 +27,7 @@ from indexer.work import EventWork, LabelWork, Work
 from indexer.worker import Indexer
 
 MODES = ("stream", "label", "all")
+MOST_AHEAD = 3  # more would only fill memory
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -78,8 +79,9 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
         works |= {stream: (EVENT_FIELD, EventWork(database)) for stream in settings.streams}
     if settings.mode in ("label", "all"):
         works[LABEL_LIVE] = (LABELS_FIELD, LabelWork(database))
+    ahead = min(max(settings.concurrency - 1, 1), MOST_AHEAD)
     indexers = [
-        Indexer(_consumer(settings, redis, stream, field), work, database, ahead=max(1, settings.concurrency - 1))
+        Indexer(_consumer(settings, redis, stream, field), work, database, ahead=ahead)
         for stream, (field, work) in works.items()
     ]
     gauges = StreamGauges(redis, dict.fromkeys(works, settings.group), on_sample=metrics.show_pending)

@@ -20,9 +20,9 @@ class Settings:
     group: str = env("INDEXER_GROUP", "firehose_group", "consumer group of every stream")
     consumer: str = env("INDEXER_CONSUMER", "indexer_1", "this process's name in the group; unique")
     concurrency: int = env(
-        "INDEXER_CONCURRENCY", 2, "batches of one stream in hand: one being applied, the others prepared"
+        "INDEXER_CONCURRENCY", 2, "batches of one stream in hand, 4 at most: one being applied, the others prepared"
     )
-    batch_size: int = env("INDEXER_BATCH_SIZE", 500, "most entries in a batch")
+    batch_size: int = env("INDEXER_BATCH_SIZE", 1000, "most entries in a batch, which is a transaction")
     mode: str = env("INDEXER_MODE", "all", "stream, label or all")
     resolve_dids: bool = env("ENABLE_DID_RESOLUTION", True, "look handles up; without it actors have none")
     plc_url: str = env("PLC_URL", "https://plc.directory", "the did:plc directory")

@@ -52,7 +52,6 @@ CONTRACT = {
         "INDEXER_STREAMS": "firehose_live,firehose_backfill",
         "INDEXER_GROUP": "firehose_group",
         "INDEXER_CONSUMER": "indexer_1",
-        "INDEXER_BATCH_SIZE": "500",
         "INDEXER_MODE": "all",
         "DB_POOL_MAX_SIZE": "20",
         "ENABLE_DID_RESOLUTION": "true",
@@ -60,8 +59,9 @@ CONTRACT = {
         "METRICS_PORT": "9090",
     },
 }
-# ours are not what theirs are: a permit was one event there, and is a whole batch here
-ACCEPTED = {"INDEXER_": {"INDEXER_CONCURRENCY": "100", "DB_POOL_MIN_IDLE": "5"}}
+# ours are not what theirs are: a batch was one read there, and is a transaction here; a permit was one event, and is a
+# whole batch
+ACCEPTED = {"INDEXER_": {"INDEXER_CONCURRENCY": "100", "INDEXER_BATCH_SIZE": "500", "DB_POOL_MIN_IDLE": "5"}}
 
 
 @dataclass(frozen=True)
