@@ -266,7 +266,7 @@ async def test_a_commit_whose_reply_is_lost_counts_once(redis: Redis, index: Ind
     likes = [make.create(did(f"fan{n}"), "l", make.like(BOBS), n) for n in range(10)]
     await add(redis, *likes)
     async with Proxy(index.url) as proxy, asyncpg.create_pool(proxy.url, min_size=1) as pool:
-        proxy.lose_reply_to(b"COMMIT;")
+        proxy.lose_reply_to(b"COMMIT")
         async with running(indexer(redis, pool)):
             await until(lambda: is_drained(redis))
         assert proxy.cuts == 1
