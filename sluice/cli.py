@@ -19,6 +19,7 @@ from common.errors import CannotStart
 from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
+from sluice.audit import run as run_audit
 from sluice.demo import Demo, Options, Servers
 from sluice.processes import DaemonFailed
 from sluice.show import ProgressView, print_json, print_result
@@ -93,6 +94,21 @@ def migrate() -> None:
     Configured as the indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
     """
     _run(_migrate())
+
+
+@app.command()
+def audit(
+    sample: Annotated[int, typer.Option(min=1, help="Random keys of each aggregate to compare.")] = 10_000,
+    all_keys: Annotated[bool, typer.Option("--all", help="Compare every key; this reads all that is counted.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Set what differs to what there is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare the counts of post_agg and profile_agg with the rows that they count, while indexers write or not.
+
+    Ends with 0 if they are exact (or repaired), 1 if some differ, 2 if they could not be compared. Configured as the
+    indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
+    """
+    _run(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
 
 
 @app.command()

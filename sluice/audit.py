@@ -1,0 +1,78 @@
+"""`sluice audit`: the counts in Postgres against the rows that they count."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from common.settings import load
+from indexer.app import open_pool
+from indexer.audit import Report, audit
+from indexer.database import Database
+from indexer.refusals import BROKEN
+from indexer.settings import Settings
+
+SHOWN = 20
+
+
+async def run(environ: Mapping[str, str], sample: int | None, *, repair: bool, as_json: bool) -> int:
+    """The answer: 0 if all is exact, or exact now; 1 if there is drift; 2 if Postgres broke off.
+
+    Raises CannotStart.
+    """
+    settings = load(Settings, environ, prefix="INDEXER_")
+    # one statement at a time; and what forgets can be counted too
+    settings = replace(settings, pool_size=1, pool_idle=1, data_is_disposable=True)
+    async with await open_pool(settings) as pool:
+        try:
+            report = await audit(Database(pool, settings.database_schema), sample, repair=repair)
+        except (asyncpg.PostgresError, *BROKEN) as error:
+            sys.stderr.write(f"the audit broke off: {str(error) or type(error).__name__}\n")
+            return 2
+    (print_json if as_json else print_report)(report)
+    return 0 if report.keys_differing == report.keys_repaired else 1
+
+
+def print_json(report: Report) -> None:
+    """One line on standard output."""
+    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+
+
+def print_report(report: Report) -> None:
+    console = Console()
+    console.print(_columns(report))
+    if report.differences:
+        console.print(_differences(report))
+    console.print(
+        f"{report.keys_differing:,} keys differ, {report.keys_repaired:,} of them repaired"
+        if report.keys_differing
+        else "every count is exact",
+        highlight=False,
+    )
+
+
+def _columns(report: Report) -> Table:
+    table = Table("column", title="counts", title_justify="left")
+    table.add_column("checked", justify="right")
+    table.add_column("differing", justify="right")
+    for column, checked in report.checked.items():
+        table.add_row(column, f"{checked:,}", f"{report.differing[column]:,}")
+    return table
+
+
+def _differences(report: Report) -> Table:
+    differences = sum(report.differing.values())
+    shown = report.differences[:SHOWN]
+    title = "differences" if differences == len(shown) else f"the first {len(shown)} of {differences:,} differences"
+    table = Table("column", title=title, title_justify="left")
+    table.add_column("key", overflow="fold")
+    table.add_column("stored", justify="right")
+    table.add_column("counted", justify="right")
+    for found in shown:
+        stored = "no row" if found.stored is None else f"{found.stored:,}"
+        table.add_row(f"{found.aggregate}.{found.column}", found.key, stored, f"{found.counted:,}")
+    return table
