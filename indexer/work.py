@@ -21,7 +21,7 @@ from common.events import (
     decode_labels,
 )
 from common.syntax import is_tid, tid_at
-from indexer import metrics
+from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.lexicon_formats import normalised
@@ -111,7 +111,7 @@ class LabelWork:
         self._database = database
 
     def decode(self, delivery: Delivery) -> Item:
-        return Item(delivery, decode_labels(delivery.payload or b""))
+        return Item(delivery, labels.with_normal_times(decode_labels(delivery.payload or b"")))
 
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
         return [items] if items else []

@@ -86,8 +86,8 @@ LABELER = Source(
     LABELS_WRITTEN,
     count_nothing,
     ("#labels", "#info", "error", "unknown", "unreadable"),
-    (*_FRAME_REASONS, "bad_label"),
-    _SUBSCRIPTION_ERRORS,
+    (*_FRAME_REASONS, "bad_label", "foreign_src", "bad_signature"),
+    (*_SUBSCRIPTION_ERRORS, "no_did_document"),
 )
 LISTING = Source(
     "listing",

@@ -1,7 +1,7 @@
 """Where the ingester's parts meet: settings -> services."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from common.collection_filter import CollectionFilter
 from common.daemon import Service, run_daemon
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD
+from common.identity import Identities
 from common.outbound import USER_AGENT, Outbound
 from common.redis_connection import check_redis, open_redis
 from common.settings import load
@@ -25,7 +26,8 @@ from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.batching import BatchLimits
 from ingester.connection import ReadFrame
 from ingester.cursors import cursor_key
-from ingester.intake import Intake
+from ingester.intake import Intake, Verify
+from ingester.label_verification import LabelVerification
 from ingester.metrics import LENGTHS, HostMeter, Listings, Pressure, show_lengths
 from ingester.repo_listing import RepoListing
 from ingester.settings import MODES, Settings
@@ -43,11 +45,12 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
+        allowed = [*settings.outbound_allow, *(relay.origin for relay in work.listed)]
         parts = _Parts(
             settings=settings,
             redis=redis,
             http=await stack.enter_async_context(_websocket_client()),
-            outbound=await stack.enter_async_context(Outbound(allow=[relay.origin for relay in work.listed])),
+            outbound=await stack.enter_async_context(Outbound(allow=allowed)),
             pressure=Pressure(),
         )
         gauges = StreamGauges(redis, watched(tuple(LENGTHS)), on_sample=show_lengths)
@@ -96,6 +99,7 @@ class _Subscribed:
     read_frame: ReadFrame
     field: str
     idle_seconds: float
+    verification: Callable[[Upstream, Account], Verify] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class _Parts:
             label_frames.events_of,
             LABELS_FIELD,
             settings.labeler_idle_seconds,
+            self._label_verification() if settings.verify_labels else None,
         )
         yield from (self._intake(repos, relay) for relay in work.firehoses)
         yield from (self._intake(labels, labeler) for labeler in work.labelers)
@@ -148,7 +153,13 @@ class _Parts:
             limits=BatchLimits(settings.batch_size, settings.batch_bytes, settings.batch_timeout_ms / 1000),
             account=account,
             meter=meter,
+            verify=what.verification(upstream, account) if what.verification else None,
         ).run
+
+    def _label_verification(self) -> Callable[[Upstream, Account], Verify]:
+        """All labelers share what is known of their DIDs."""
+        identities = Identities(self.outbound, self.settings.plc_url, capacity=1000)
+        return lambda upstream, account: LabelVerification(identities, upstream, account).verified
 
     def _listing(self, relay: Upstream, listings: Listings) -> Service:
         room = self._room(REPO_BACKFILL)

@@ -21,17 +21,26 @@ class Message(Struct, frozen=True):
     body: dict[str, Any]
 
 
+class Signed(Struct, frozen=True):
+    """A signature, and the bytes that it is over."""
+
+    message: bytes
+    signature: bytes
+
+
 class FrameResult(Struct, frozen=True, kw_only=True):
     """What one frame brought: received = units of `events` + filtered + dropped, always.
 
     A unit is an operation, an identity, account or sync event, a mark of a commit that was filtered away, or a label.
-    A frame that is dropped whole is one unit. `name` and `text` are those of an error or of a notice.
+    A frame that is dropped whole is one unit. `name` and `text` are those of an error or of a notice. `signed` has one
+    for each label of `events`, in their order, until they have been verified.
     """
 
     kind: str
     seq: int = 0
     time: str = ""
     events: tuple[StreamEvent | LabelEvent, ...] = ()
+    signed: tuple[Signed, ...] = ()
     received: int = 0
     filtered: int = 0
     dropped: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from redis.asyncio import Redis
@@ -17,13 +18,15 @@ from ingester.framing import FrameResult
 from ingester.metrics import HostMeter
 from ingester.subscription import Subscription
 
+Verify = Callable[[FrameResult], Awaitable[FrameResult]]
 log = logging.getLogger(__name__)
 
 
 class Intake:
     """A service. Every connection begins at the stored cursor and ends with everything read from it written.
 
-    If another process moves the cursor, what is in memory is thrown away: the host sends it again.
+    If another process moves the cursor, what is in memory is thrown away: the host sends it again. `verify` may take
+    its time, and may be cancelled: the frame in its hands is then not yet in memory.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Intake:
         limits: BatchLimits,
         account: Account,
         meter: HostMeter,
+        verify: Verify | None = None,
     ) -> None:
         self._redis = redis
         self._subscription = subscription
@@ -44,6 +48,7 @@ class Intake:
         self._limits = limits
         self._account = account
         self._meter = meter
+        self._verify = verify
         self._held = 0
         self._backoff = Backoff()
 
@@ -76,6 +81,8 @@ class Intake:
         return 0.0 if reading.cancelled() else reading.result()
 
     async def _deliver(self, buffer: Buffer, result: FrameResult) -> None:
+        if self._verify is not None:
+            result = await self._verify(result)
         if buffer.is_full:
             await buffer.room()
         held = units(result.events)

@@ -15,7 +15,14 @@ class Settings:
         ("bsky.network",),
         "Relays to read the firehose and the list of repos from; ws:// or http:// before a name is plain text.",
     )
-    labeler_hosts: tuple[str, ...] = env("INGESTER_LABELER_HOSTS", (), "Labelers to read; none is fine.")
+    labeler_hosts: tuple[str, ...] = env(
+        "INGESTER_LABELER_HOSTS", (), "Hosts of labelers to read, by the names in their DID documents; none is fine."
+    )
+    verify_labels: bool = env(
+        "INGESTER_VERIFY_LABELS",
+        True,
+        "Take a label only from the labeler whose DID document names the host, and only with its signature.",
+    )
     modes: tuple[str, ...] = env(
         "INGESTER_MODE", ("all",), "What to run: all, or some of firehose, backfill (the list of repos) and labeler."
     )
@@ -38,6 +45,10 @@ class Settings:
     )
     labeler_idle_seconds: float = env(
         "INGESTER_LABELER_IDLE_SECONDS", 600.0, "The same for labelers, which may be quiet for long."
+    )
+    plc_url: str = env("PLC_URL", "https://plc.directory", "The directory of did:plc, for the keys of labelers.")
+    outbound_allow: tuple[str, ...] = env(
+        "OUTBOUND_ALLOW", (), "host:port of services in a private network, which may speak plain http."
     )
     metrics_port: Port = env("METRICS_PORT", 4100, "Port of /metrics, /healthz and /readyz.")
     log_level: str = env("LOG_LEVEL", "INFO", "Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.")

@@ -89,6 +89,7 @@ NEEDED_OWN: Mapping[str, str] = {
     "repo": "did:text floor_rev:text account_time:text identity_time:text",
     "tombstone": "uri:text did:text rev:text time:text facts:text",
     "unsettled": "uri:text",
+    "label_version": "src:text uri:text cid:text val:text cts:text seq:bigint",
     "snapshot": "did:text rev:text records:integer seen:int4multirange collections:text[]",
     "handle_check": "did:text time:text due_at:timestamp_with_time_zone attempts:integer",
     "deletion_check": "did:text time:text due_at:timestamp_with_time_zone attempts:integer",

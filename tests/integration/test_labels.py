@@ -2,18 +2,23 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from common.events import LABELS_FIELD, Label, LabelEvent, encode_event
 from common.streams import LABEL_LIVE, StreamConsumer
+from indexer.labels import with_normal_times
 from indexer.work import LabelWork
 from indexer.worker import Indexer
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, LABELER, POST, label, labels, moment, uri
 from tests.indexing import Index
+from tests.refusals import refusal
 from tests.waiting import until
 
 BOBS = uri(BOB, POST, "b")
@@ -58,10 +63,68 @@ async def test_the_newest_word_counts_whatever_came_first(order: tuple[Label, ..
     assert await standing(index) == [("spam", False, moment(3))]
 
 
-async def test_of_two_words_of_one_moment_the_one_that_was_sent_later_counts(index: Index) -> None:
-    said, withdrawn = labels(SPAM, seq=4), labels(label(BOBS, "spam", 1, neg=True), seq=5)
-    await index.apply_labels(withdrawn, said)
+SAID_AT_ONCE = [labels(label(BOBS, "spam", 1, neg=neg), seq=seq) for seq, neg in enumerate((None, True, None, True), 4)]
+
+
+@pytest.mark.parametrize("sizes", [(4,), (1, 1, 1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize("order", list(itertools.permutations(SAID_AT_ONCE)))
+async def test_of_two_words_of_one_moment_the_one_that_was_sent_later_counts(
+    order: tuple[LabelEvent, ...], sizes: tuple[int, ...], index: Index
+) -> None:
+    for batch in make.cut(order, sizes):
+        await index.apply_labels(*batch)
     assert await standing(index) == [("spam", True, moment(1))]
+
+
+async def test_of_two_words_of_one_moment_and_frame_the_last_counts(index: Index) -> None:
+    said, withdrawn = SPAM, label(BOBS, "spam", 1, neg=True)
+    for frame in (labels(said, withdrawn, seq=4), labels(withdrawn, said, seq=3)):
+        await index.apply_labels(frame)
+    assert await standing(index) == [("spam", True, moment(1))]
+
+
+def at(cts: str, **fields: Any) -> Label:
+    return Label(src=LABELER, uri=BOBS, val="spam", cts=cts, **fields)
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("2025-03-01T12:00:00Z", "2025-03-01T12:00:00.100Z"),  # as text the other way round
+        ("2025-03-01T12:00:00.9Z", "2025-03-01T12:00:01Z"),
+        ("2025-03-01T23:00:00+12:00", "2025-03-01T12:00:00Z"),
+        ("2025-03-01T12:00:00.000Z", "2025-03-01T09:00:00.000-05:00"),
+        ("2025-03-01 12:00:00 UTC", "2025-03-01T12:00:00.100Z"),  # an ingester that is not ours
+        ("2025-03-01T12:00:00.100Z", "2025-03-01 12:00:00.200 UTC"),
+    ],
+)
+async def test_times_are_compared_as_times(older: str, newer: str, index: Index) -> None:
+    withdrawn, said = labels(at(newer, neg=True), seq=1), labels(at(older), seq=2)
+    for order in ((withdrawn, said), (said, withdrawn)):
+        await index.apply_labels(*order)
+        await index.apply_labels(said)
+        assert await index.rows("label", "neg") == [True]
+
+
+@pytest.mark.parametrize(
+    ("written", "stands"),
+    [
+        ("2025-03-01T12:00:00.1239+09:00", "2025-03-01T03:00:00.123Z"),
+        ("2025-03-01 12:00:00 UTC", "2025-03-01T12:00:00.000Z"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+    ],
+)
+async def test_times_stand_in_the_form_that_the_appview_can_read(written: str, stands: str, index: Index) -> None:
+    await index.apply_labels(labels(at(written, exp=written)))
+    assert await index.rows("label", "cts", "exp") == [(stands, stands)]
+    as_the_appview_does = "SELECT (exp::timestamp > now()) AS applies FROM bsky.label"
+    assert await index.pool.fetchval(as_the_appview_does) is (stands > "9999")
+
+
+@pytest.mark.parametrize("bad", ["never", "", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "2025-03-01 25 UTC"])
+def test_an_entry_with_a_time_that_is_none_is_refused(bad: str) -> None:
+    for entry in (labels(at(bad)), labels(at(moment(1), exp=bad))):
+        assert refusal(with_normal_times, entry) == "bad_entry"
 
 
 async def test_labels_differ_by_who_says_what_of_which_version(index: Index) -> None:
@@ -96,6 +159,55 @@ async def test_a_new_expiry_is_taken_over(index: Index) -> None:
 async def test_an_event_without_labels_does_no_harm(index: Index) -> None:
     await index.apply_labels(LabelEvent(seq=1, labels=()))
     assert await standing(index) == []
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> tuple[list[LabelEvent], list[list[LabelEvent]]]:
+    """What a labeler sent, and the batches in which it arrives: shuffled, and some of it twice."""
+    said = st.builds(
+        label,
+        st.sampled_from([BOBS, ALICE]),
+        st.sampled_from(["spam", "rude"]),
+        st.integers(1, 2),
+        neg=st.sampled_from([None, False, True]),
+        exp=st.sampled_from([None, moment(60)]),
+    )
+    frames = draw(st.lists(st.lists(said, min_size=1, max_size=3), min_size=1, max_size=6))
+    sent = [labels(*them, seq=seq) for seq, them in enumerate(frames, 1)]
+    order = draw(st.permutations([*sent, *draw(st.lists(st.sampled_from(sent), max_size=3))]))
+    return sent, make.cut(order, draw(st.lists(st.integers(1, 4), max_size=6)))
+
+
+@settings(
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(arrived=arrivals())
+async def test_labels_end_the_same_in_any_order(
+    index: Index, arrived: tuple[list[LabelEvent], list[list[LabelEvent]]]
+) -> None:
+    sent, batches = arrived
+    await index.pool.execute("DELETE FROM bsky.label; DELETE FROM sluice_bsky.label_version")
+    for batch in batches:
+        await index.apply_labels(*batch)
+    last = {}  # the labeler's own view: the later word of each moment, the latest moment
+    for said in sorted((said for event in sent for said in event.labels), key=lambda said: said.cts):
+        last[said.uri, said.val] = (said.uri, said.val, bool(said.neg), said.cts, said.exp)
+    assert await index.rows("label", "uri", "val", "neg", "cts", "exp") == sorted(last.values(), key=repr)
+
+
+async def test_indexers_that_meet_at_the_same_labels_leave_the_newest(index: Index) -> None:
+    subjects = [uri(BOB, POST, str(number)) for number in range(40)]
+    for turn in range(1, 11):
+        batches = [
+            labels(*(label(about, "spam", turn, neg=neg) for about in order), seq=seq)
+            for seq, neg, order in ((3, True, subjects), (2, None, subjects[::-1]), (1, None, subjects))
+        ]
+        await asyncio.gather(*(index.apply_labels(batch) for batch in batches))
+        assert await index.rows("label", "neg", "cts") == [(True, moment(turn))] * len(subjects)
 
 
 def counted(name: str) -> float:

@@ -97,6 +97,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         "deletion_check": ["did"],
         "dead_letter": ["id"],
         "unsettled": ["uri"],
+        "label_version": ["src", "uri", "cid", "val"],
         "migration": ["version"],
     }
     del own["migration"]
@@ -114,7 +115,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         " OR a.attrelid = 'bsky.record'::regclass AND a.attname = 'rev'",
         OWN,
     )
-    assert len(by_bytes) == 13
+    assert len(by_bytes) == 14
     assert all(is_c for _, is_c in by_bytes)
 
 
@@ -131,6 +132,18 @@ async def test_two_migrators_at_once_apply_each_file_once(database_url: str) -> 
     for connection in connections:
         await connection.close()
     assert sorted(first + second) == ALL_FILES
+
+
+async def test_labels_that_were_there_before_have_a_version(connection: asyncpg.Connection) -> None:
+    await appview_migrates(connection)
+    cts = "2025-03-01T12:00:00.000Z"
+    await connection.execute(
+        f"INSERT INTO {SCHEMA}.label (src, uri, cid, val, neg, cts) VALUES ('did:a', 'did:b', '', 'spam', true, $1)",
+        cts,
+    )
+    await migrate(connection, SCHEMA)
+    versions = await connection.fetch(f"SELECT src, uri, cid, val, cts, seq FROM {OWN}.label_version")
+    assert [tuple(row) for row in versions] == [("did:a", "did:b", "", "spam", cts, 0)]
 
 
 async def test_a_schema_that_the_appview_made_gets_only_what_is_ours(connection: asyncpg.Connection) -> None:

@@ -1,13 +1,10 @@
 """DID documents by the rules of the protocol, and a resolver that asks once, remembers, and says why not."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from common import identity
 from common.errors import BadInput, GiveUp, TryLater
@@ -16,6 +13,7 @@ from common.keys import key_of_did_key
 from common.outbound import Outbound
 from common.redis_connection import open_redis
 from sluice.recording import Recording
+from tests.directory import Directory, identities
 from tests.waiting import until
 
 DID = "did:plc:bx5qltwscyqlfyxdthtjdpnm"
@@ -158,48 +156,15 @@ def test_a_did_key_reads_back_as_it_was_written(text: str) -> None:
     assert did_key(key_of_did_key(text)) == text
 
 
-class Directory:
-    """A directory on loopback. `answers` are documents or statuses; while `open` is cleared it does not answer."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {DID: document()}
-        self.requests: Counter[str] = Counter()
-        self.asked = asyncio.Event()
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def serve(self, request: web.Request) -> web.Response:
-        did = request.match_info["did"]
-        self.requests[did] += 1
-        self.asked.set()
-        await self.open.wait()
-        answer = self.answers.get(did, 404)
-        headers = {"Retry-After": "60"} if answer == 429 else {}
-        return web.Response(status=answer, headers=headers) if isinstance(answer, int) else web.json_response(answer)
-
-
-@asynccontextmanager
-async def identities(directory: Directory, **options: Any) -> AsyncIterator[Identities]:
-    app = web.Application()
-    app.router.add_get("/{did}", directory.serve)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    origin = f"127.0.0.1:{runner.addresses[0][1]}"
-    async with Outbound(allow=[origin]) as outbound:
-        yield Identities(outbound, f"http://{origin}", **options)
-    await runner.cleanup()
-
-
 async def test_an_answer_is_remembered() -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     async with identities(directory) as resolver:
         assert [await resolver.resolve(DID) for _ in range(3)] == [parse_document(DID, document())] * 3
     assert directory.requests[DID] == 1
 
 
 async def test_many_who_ask_at_once_are_one_request() -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.open.clear()
     async with identities(directory) as resolver, asyncio.TaskGroup() as group:
         tasks = [group.create_task(resolver.resolve(DID)) for _ in range(20)]
@@ -210,7 +175,7 @@ async def test_many_who_ask_at_once_are_one_request() -> None:
 
 
 async def test_when_the_one_who_asks_is_cancelled_another_asks() -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.open.clear()
     async with identities(directory) as resolver, asyncio.TaskGroup() as group:
         first, second = (group.create_task(resolver.resolve(DID)) for _ in range(2))
@@ -222,7 +187,7 @@ async def test_when_the_one_who_asks_is_cancelled_another_asks() -> None:
 
 
 async def test_a_refresh_asks_again_but_not_twice_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     async with identities(directory) as resolver:
         await resolver.resolve(DID)
         await resolver.resolve(DID, refresh=True)
@@ -237,7 +202,7 @@ async def test_a_refresh_asks_again_but_not_twice_within_seconds(monkeypatch: py
 
 @pytest.mark.parametrize(("status", "reason"), [(404, "did_not_found"), (410, "did_tombstoned")])
 async def test_a_did_without_a_document_is_given_up_and_not_asked_for_again_at_once(status: int, reason: str) -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers[DID] = status
     async with identities(directory) as resolver:
         for _ in range(3):
@@ -250,7 +215,7 @@ async def test_a_did_without_a_document_is_given_up_and_not_asked_for_again_at_o
 @pytest.mark.parametrize(("status", "reason"), [(500, "server_error"), (403, "server_error")])
 async def test_any_other_failure_is_tried_later(status: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "FAILURE_KEPT_SECONDS", 0.0)
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers[DID] = status
     async with identities(directory) as resolver:
         with pytest.raises(TryLater) as failure:
@@ -261,7 +226,7 @@ async def test_any_other_failure_is_tried_later(status: int, reason: str, monkey
 
 
 async def test_a_failure_is_told_to_all_who_wait_for_it() -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers[DID] = 500
     async with identities(directory) as resolver:
         results = await asyncio.gather(*(resolver.resolve(DID) for _ in range(10)), return_exceptions=True)
@@ -271,7 +236,7 @@ async def test_a_failure_is_told_to_all_who_wait_for_it() -> None:
 
 async def test_the_directory_is_asked_a_few_questions_at_a_time() -> None:
     dids = [DID[:-2] + first + second for first in "abcdefg" for second in "abcdefg"]
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers = {did: document(id=did) for did in dids}
     directory.open.clear()
     async with identities(directory) as resolver, asyncio.TaskGroup() as group:
@@ -284,7 +249,7 @@ async def test_the_directory_is_asked_a_few_questions_at_a_time() -> None:
 
 
 async def test_a_directory_that_asks_for_a_rest_is_given_it_by_all() -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers[DID] = 429
     async with identities(directory) as resolver:
         for did in (DID, DID[:-1] + "a", DID[:-1] + "b"):
@@ -295,7 +260,7 @@ async def test_a_directory_that_asks_for_a_rest_is_given_it_by_all() -> None:
 
 
 async def test_a_huge_document_is_refused() -> None:
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers[DID] = document(junk="a" * 70_000)
     async with identities(directory) as resolver:
         with pytest.raises(BadInput) as refusal:
@@ -305,7 +270,7 @@ async def test_a_huge_document_is_refused() -> None:
 
 async def test_no_more_is_remembered_than_there_is_room_for() -> None:
     dids = [DID[:-1] + letter for letter in "abc"]
-    directory = Directory()
+    directory = Directory({DID: document()})
     directory.answers = {did: document(id=did) for did in dids}
     async with identities(directory, capacity=2) as resolver:
         for letter in "abacab":  # the one that was not asked for longest makes room
@@ -330,7 +295,7 @@ async def test_a_shared_cache_that_is_away_is_as_if_it_were_empty() -> None:
     heard: list[str] = []
     async with (
         open_redis("redis://127.0.0.1:1") as nowhere,
-        identities(Directory(), shared=nowhere, on_lookup=heard.append) as resolver,
+        identities(Directory({DID: document()}), shared=nowhere, on_lookup=heard.append) as resolver,
     ):
         assert (await resolver.resolve(DID)).signing_key == KEY
         await resolver.resolve(DID)
