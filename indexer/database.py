@@ -102,7 +102,7 @@ async def write(session: Session, wanted: Plan) -> None:
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
     if wanted.facts:
-        await session.execute(_REMEMBER, *columns(sorted(wanted.facts.items())))
+        await session.execute(_REMEMBER, *columns([(uri, *facts) for uri, facts in sorted(wanted.facts.items())]))
     deltas = counts.Deltas()
     freed: list[str] = []
     gates_gone: list[str] = []
@@ -193,11 +193,9 @@ UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new
 """
 # while the rows are still there, what others may have to know of them is taken down
 _BURY_KEYS = """
-INSERT INTO {own}.tombstone AS known (uri, did, rev, time, facts)
-SELECT stone.uri, stone.did, stone.rev, stone.time, CASE
-  WHEN post.uri IS NOT NULL THEN json_build_object(
-    'parent', post."replyParent", 'root', post."replyRoot", 'invalid', post."invalidReplyRoot"
-  )::text
+INSERT INTO {own}.tombstone AS known (uri, did, rev, time, parent, facts)
+SELECT stone.uri, stone.did, stone.rev, stone.time, post."replyParent", CASE
+  WHEN post.uri IS NOT NULL THEN json_build_object('root', post."replyRoot", 'invalid', post."invalidReplyRoot")::text
   WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record.json
   WHEN follow.uri IS NOT NULL THEN json_build_object(
     'subject', follow."subjectDid", 'since', follow."indexedAt"
@@ -213,10 +211,12 @@ LEFT JOIN {app}.post_gate ON post_gate.uri = stone.uri
 LEFT JOIN {app}.follow ON follow.uri = stone.uri
 LEFT JOIN {app}.list_item ON list_item.uri = stone.uri
 LEFT JOIN {app}.record ON record.uri = stone.uri
-ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time, facts = coalesce(EXCLUDED.facts, known.facts)
+ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time,
+  parent = coalesce(EXCLUDED.parent, known.parent), facts = coalesce(EXCLUDED.facts, known.facts)
 """
 _REMEMBER = """
-UPDATE {own}.tombstone SET facts = new.facts FROM unnest($1::text[], $2::text[]) AS new(uri, facts)
+UPDATE {own}.tombstone SET parent = new.parent, facts = new.facts
+FROM unnest($1::text[], $2::text[], $3::text[]) AS new(uri, parent, facts)
 WHERE tombstone.uri = new.uri AND tombstone.facts IS NULL
 """
 _DEAD_LETTERS = """

@@ -3,16 +3,17 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from common.errors import BadInput
-from common.events import CreateEvent, RecordEvent, UpdateEvent
-from common.syntax import collection_of
+from common.events import CreateEvent, DeleteEvent, RecordEvent, UpdateEvent
+from common.syntax import collection_of, tid_microseconds, utc_text
 from indexer.batch import Batch, Item
 from indexer.lexicon_formats import normalised
 from indexer.records import HANDLERS
 from indexer.tables import Counter as TableCounter
 from indexer.tables import Row, Table
-from indexer.version import RecordRow, Version, facts_of, version_of
+from indexer.version import REMEMBERED, RecordRow, Version, facts_of, version_of
 
 # what these said before an edit still holds for what was written before it
 GATES = ("app.bsky.feed.threadgate", "app.bsky.feed.postgate")
@@ -41,7 +42,7 @@ class Tombstone:
 class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
     `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark. `facts`: what a tombstone
-    should know of a version that came after it (JSON).
+    should know of a version that came after it (its parent, and JSON).
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -56,7 +57,7 @@ class Plan:
     revived: list[str] = field(default_factory=list)
     touched: set[tuple[TableCounter, str]] = field(default_factory=set)
     ghosts: list[Row] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, tuple[str | None, str]] = field(default_factory=dict)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
@@ -93,6 +94,7 @@ def _plan_one(result: Plan, known: Known, batch: Batch, uri: str) -> None:
     newest = max(rev, known.dead.get(uri, ""), known.floors.get(event.did, ""))
     if event.rev <= newest:
         _touch(result, item)
+        _remember(result, known, event)
         result.outcomes["stale"] += 1
     elif isinstance(event, CreateEvent | UpdateEvent) and event.cid == cid:
         result.lifted.append((uri, event.rev))
@@ -136,6 +138,21 @@ def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool)
     if was_live:
         result.deleted.append(uri)
         _remove_rows(result, uri)
+
+
+def _remember(result: Plan, known: Known, event: RecordEvent) -> None:
+    """What a snapshot has overtaken is gone since that snapshot, unless its own deletion tells since when."""
+    if event.collection not in REMEMBERED or event.uri in known.live or known.dead.get(event.uri):
+        return
+    if isinstance(event, DeleteEvent):
+        result.tombstones.append(Tombstone(event.uri, event.did, event.rev, normalised(event.time)))
+    elif event.uri not in known.dead:
+        result.tombstones.append(gone_since(event.uri, event.did, known.floors[event.did]))
+
+
+def gone_since(uri: str, did: str, rev: str) -> Tombstone:
+    """Of a key that a snapshot of this rev does not have. Which version went, is not known."""
+    return Tombstone(uri, did, "", utc_text(datetime.fromtimestamp(tid_microseconds(rev) / 1_000_000, UTC)))
 
 
 def _remove_rows(result: Plan, uri: str) -> None:

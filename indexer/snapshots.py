@@ -9,8 +9,9 @@ from typing import Any
 from common.collection_filter import CollectionFilter
 from common.syntax import collection_of
 from indexer.batch import Layout, SnapshotProgress, ranges
-from indexer.plan import Plan, remove
+from indexer.plan import Plan, gone_since, remove
 from indexer.session import Session
+from indexer.version import REMEMBERED
 
 
 async def advance(session: Session, progress: Mapping[Layout, SnapshotProgress]) -> Plan:
@@ -25,7 +26,10 @@ async def advance(session: Session, progress: Mapping[Layout, SnapshotProgress])
             _NOTE, *layout, [first for first, _ in runs], [end for _, end in runs], parts.collections
         )
         if noted and noted[0]["complete"]:
-            remove(wanted, await _lacking(session, layout, noted[0]["collections"]))
+            gone = await _lacking(session, layout, noted[0]["collections"])
+            remove(wanted, gone)
+            did, rev, _ = layout
+            wanted.tombstones += [gone_since(uri, did, rev) for uri in gone if collection_of(uri) in REMEMBERED]
             await _close(session, layout)
     return wanted
 
@@ -38,10 +42,10 @@ async def _lacking(session: Session, layout: Layout, collections: list[str]) -> 
 
 
 async def _close(session: Session, layout: Layout) -> None:
-    """From here on everything at or below the snapshot's rev is reflected, tombstones included."""
+    """From here on everything at or below the snapshot's rev is reflected: a tombstone is only kept for its facts."""
     did, rev, _ = layout
     await session.execute(_RAISE_FLOOR, did, rev)
-    await session.execute("DELETE FROM {own}.tombstone WHERE did = $1 AND rev <= $2", did, rev)
+    await session.execute(_FORGET, did, rev, REMEMBERED)
     await session.execute("DELETE FROM {own}.snapshot WHERE did = $1 AND rev <= $2", did, rev)
 
 
@@ -56,6 +60,9 @@ RETURNING seen @> int4range(0, $3 + 1) AS complete, collections
 """
 _OLDER = """
 SELECT uri FROM {app}.record WHERE did = $1 AND coalesce(rev, '') COLLATE "C" < $2 ORDER BY uri
+"""
+_FORGET = """
+DELETE FROM {own}.tombstone WHERE did = $1 AND rev <= $2 AND split_part(uri, '/', 4) <> ALL ($3::text[])
 """
 _RAISE_FLOOR = """
 INSERT INTO {own}.repo AS known (did, floor_rev) VALUES ($1, $2)

@@ -89,13 +89,14 @@ async def _read_quoted_gates(session: Session, posts: Mapping[str, Post]) -> Non
                 post.quoted_gate = _gate(row["json"], row["time"])
 
 
-# what is gone now, and was there when the post was written, counts as there: tombstones of a later time tell
+# A gate's facts are what its author wrote, so facts are looked into only where they are known to be ours.
+# What is gone now, and was there when the post was written, counts as there: tombstones of a later time tell
 _READ = """
 SELECT post.uri, post.cid, post.creator, post."indexedAt", post."sortAt", post."replyRoot", post."replyParent",
   post."invalidReplyRoot", post."violatesThreadGate", post."violatesEmbeddingRules", record.json,
   parent.uri IS NOT NULL OR parent_stone.facts IS NOT NULL AS parent_known,
-  coalesce(parent_post."replyRoot", parent_stone.facts::json ->> 'root') AS parent_root,
-  coalesce(parent_post."invalidReplyRoot", (parent_stone.facts::json ->> 'invalid')::boolean) AS parent_invalid,
+  coalesce(parent_post."replyRoot", post_stone.facts::json ->> 'root') AS parent_root,
+  coalesce(parent_post."invalidReplyRoot", (post_stone.facts::json ->> 'invalid')::boolean) AS parent_invalid,
   coalesce(gate_stone.facts, gate.json) AS gate,
   CASE WHEN gate_stone.facts IS NULL THEN gate."indexedAt" ELSE '' END AS gate_time, root.json AS root
 FROM {app}.post
@@ -104,6 +105,8 @@ LEFT JOIN {app}.record AS parent ON parent.uri = post."replyParent"
 LEFT JOIN {app}.post AS parent_post ON parent_post.uri = post."replyParent"
 LEFT JOIN {own}.tombstone AS parent_stone
   ON parent_stone.uri = post."replyParent" AND parent.uri IS NULL AND parent_stone.time > post."indexedAt"
+LEFT JOIN {own}.tombstone AS post_stone
+  ON post_stone.uri = parent_stone.uri AND post_stone.uri LIKE '%/app.bsky.feed.post/%'
 LEFT JOIN {app}.record AS gate
   ON gate.uri = replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
 LEFT JOIN {own}.tombstone AS gate_stone
@@ -123,8 +126,7 @@ WITH RECURSIVE above AS (
   FROM above JOIN LATERAL (
     SELECT post."replyParent" AS parent FROM {app}.post WHERE post.uri = above.ancestor
     UNION ALL
-    SELECT facts::json ->> 'parent' FROM {own}.tombstone WHERE tombstone.uri = above.ancestor
-      AND tombstone.time > above.time AND facts IS NOT NULL
+    SELECT tombstone.parent FROM {own}.tombstone WHERE tombstone.uri = above.ancestor AND tombstone.time > above.time
   ) AS next ON next.parent IS NOT NULL
   WHERE height < $2
 )
@@ -153,8 +155,8 @@ FROM (
   SELECT asked.*, tombstone.did
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
   JOIN {own}.tombstone ON tombstone.did IN (replier, author) AND tombstone.time > asked.time
-    AND tombstone.uri LIKE '%/app.bsky.graph.follow/%' AND facts::json ->> 'since' <= asked.time
-    AND facts::json ->> 'subject' = CASE tombstone.did WHEN replier THEN author ELSE replier END
+    AND CASE WHEN tombstone.uri LIKE '%/app.bsky.graph.follow/%' THEN facts::json ->> 'since' <= asked.time
+      AND facts::json ->> 'subject' = CASE tombstone.did WHEN replier THEN author ELSE replier END END
 ) AS tie
 GROUP BY post
 """
@@ -166,6 +168,6 @@ UNION ALL
 SELECT asked.post, asked.list
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, person, list, time)
 JOIN {own}.tombstone ON tombstone.did = split_part(asked.list, '/', 3) AND tombstone.time > asked.time
-  AND tombstone.uri LIKE '%/app.bsky.graph.listitem/%' AND facts::json ->> 'since' <= asked.time
-  AND facts::json ->> 'list' = asked.list AND facts::json ->> 'subject' = person
+  AND CASE WHEN tombstone.uri LIKE '%/app.bsky.graph.listitem/%' THEN facts::json ->> 'since' <= asked.time
+    AND facts::json ->> 'list' = asked.list AND facts::json ->> 'subject' = person END
 """

@@ -17,6 +17,16 @@ from indexer.tables import Row
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
 
 
+# posts of others are judged by these as they were at the time, also when they are gone
+REMEMBERED = (
+    "app.bsky.feed.post",
+    "app.bsky.feed.threadgate",
+    "app.bsky.feed.postgate",
+    "app.bsky.graph.follow",
+    "app.bsky.graph.listitem",
+)
+
+
 class RecordRow(Struct, frozen=True):
     uri: str
     cid: str
@@ -61,19 +71,21 @@ def _refuse_nul(rows: Sequence[Row]) -> None:
                 raise BadInput("not_storable", f"NUL in a text of {row.table.name}")
 
 
-def facts_of(version: Version) -> str | None:
-    """What others have to know of a record that is gone (JSON): where a post stood, what a gate said, who was tied."""
+def facts_of(version: Version) -> tuple[str | None, str] | None:
+    """What others have to know of a record that is gone: what a post replied to; and (JSON) which thread it stood in,
+    what a gate said, who was tied."""
     for row in version.rows:
         if row.table in GATE_TABLES:
-            return version.record.json
+            return None, version.record.json
         if names := _FACTS.get(row.table.name):
-            return orjson.dumps({name: row[column] for name, column in names.items()}).decode()
+            facts = {name: row[column] for name, column in names.items()}
+            return row["replyParent"] if row.table.name == "post" else None, orjson.dumps(facts).decode()
     return None
 
 
 # the same as in the statement of database.py that takes them down from the rows
 _FACTS = {
-    "post": {"parent": "replyParent", "root": "replyRoot"},
+    "post": {"root": "replyRoot"},
     "follow": {"subject": "subjectDid", "since": "indexedAt"},
     "list_item": {"list": "listUri", "subject": "subjectDid", "since": "indexedAt"},
 }

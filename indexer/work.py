@@ -26,19 +26,13 @@ from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.lexicon_formats import normalised
 from indexer.plan import GATES, prepare
+from indexer.version import REMEMBERED
 
 MAX_PORTION_BYTES = 8 << 20
 FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
 PREPARED_AT_ONCE = 5
 # of these, what is deleted or edited later in the batch may matter to others before that; nothing looks at the rest
-_LOOKED_AT = (
-    "app.bsky.feed.post",
-    "app.bsky.feed.threadgate",
-    "app.bsky.feed.postgate",
-    "app.bsky.graph.follow",
-    "app.bsky.graph.listitem",
-    "app.bsky.graph.verification",
-)
+_LOOKED_AT = (*REMEMBERED, "app.bsky.graph.verification")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class World:
     deeds: Sequence[str] = DEEDS
     events: list[StreamEvent] = field(default_factory=list)
     records: dict[tuple[str, str, str], CreateEvent | UpdateEvent] = field(default_factory=dict)
+    used: set[tuple[str, str, str]] = field(default_factory=set)
     clock: int = 0
 
     def step(self) -> None:
@@ -49,8 +50,9 @@ class World:
         collection = self.choose(self.collections)
         rkey = "self" if collection == PROFILE else self.choose(["a", "b", "c"])
         key = (who, collection, rkey)
-        if key in self.records and not may_edit:
+        if key in self.used and not may_edit:
             return
+        self.used.add(key)
         value = self._value(who, collection, rkey) | {"version": self.clock}
         made = (make.update if key in self.records else make.create)(who, rkey, value, self.clock)
         self.records[key] = made

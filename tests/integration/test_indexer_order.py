@@ -65,7 +65,7 @@ async def test_records_that_come_go_and_meet_end_the_same_in_any_order(index: In
 
 
 @try_some
-@given(arrived=arrivals(THREADS, ("create", "create", "create", "snapshot", "account")))
-async def test_threads_that_grow_end_the_same_in_any_order(index: Index, arrived: Arrivals) -> None:
+@given(arrived=arrivals(THREADS, ("create",) * 4 + ("delete", "snapshot", "account")))
+async def test_threads_that_grow_and_shrink_end_the_same_in_any_order(index: Index, arrived: Arrivals) -> None:
     events, batches = arrived
     assert await outcome(index, batches) == await outcome(index, [[event] for event in events])

@@ -99,15 +99,34 @@ async def test_below_the_floor_everything_is_stale(index: Index) -> None:
     await index.apply(make.create(ALICE, "late", TWO, 4), make.delete(ALICE, POST, "a", 3))
     await index.apply(make.update(ALICE, "a", TWO, 5))
     await index.apply(*snapshot(ALICE, {(POST, "b"): TWO}, 4))
-    assert await index.everything() == before
+    after = await index.everything()
+    assert [stone["uri"] for stone in after.pop("sluice.tombstone")] == [
+        uri(ALICE, POST, "b"),
+        uri(ALICE, POST, "late"),
+    ]
+    assert after == before
 
 
 async def test_a_whole_snapshot_sweeps_the_tombstones_up_to_it(index: Index) -> None:
-    await index.apply(make.delete(ALICE, POST, "x", 4), make.delete(ALICE, POST, "y", 6))
+    await index.apply(make.delete(ALICE, LIKE, "x", 4), make.delete(ALICE, LIKE, "y", 6))
     await index.apply(*snapshot(ALICE, {}, 5))
     assert [stone["rev"] for stone in (await index.everything())["sluice.tombstone"]] == [rev(6)]
-    await index.apply(make.create(ALICE, "x", ONE, 3), make.create(ALICE, "y", ONE, 3))
+    like = make.like(BOBS)
+    await index.apply(make.create(ALICE, "x", like, 3), make.create(ALICE, "y", like, 3))
     assert await keys(index) == []
+
+
+async def test_what_others_are_judged_by_is_remembered_beyond_a_snapshot(index: Index) -> None:
+    async def remembered() -> set[tuple[str, str]]:
+        return {(stone["rev"], stone["time"]) for stone in (await index.everything())["sluice.tombstone"]}
+
+    await index.apply(
+        make.create(ALICE, "x", ONE, 1), make.delete(ALICE, POST, "x", 2), make.create(ALICE, "y", TWO, 3)
+    )
+    await index.apply(*snapshot(ALICE, {}, 5))
+    assert await remembered() == {(rev(2), make.moment(2)), ("", make.moment(5))}
+    await index.apply(make.delete(ALICE, POST, "y", 4))
+    assert await remembered() == {(rev(2), make.moment(2)), (rev(4), make.moment(4))}
 
 
 async def test_a_record_that_cannot_be_read_counts_as_present_and_holds_nothing(index: Index) -> None:
@@ -133,8 +152,8 @@ async def test_a_snapshot_of_an_empty_repo_is_whole_at_once(index: Index) -> Non
 async def test_an_older_snapshot_that_comes_whole_later_changes_nothing(index: Index) -> None:
     await index.apply(*snapshot(ALICE, {(POST, "a"): TWO}, 6))
     before = await index.everything()
-    await index.apply(*snapshot(ALICE, {(POST, "b"): ONE}, 5))
-    assert await index.everything() == before
+    await index.apply(*snapshot(ALICE, {(LIKE, "b"): make.like(uri(ALICE, POST, "a"))}, 5))
+    assert await index.everything() == before | {"post_agg": (await index.everything())["post_agg"]}
 
 
 async def test_a_newer_snapshot_makes_an_unfinished_older_one_pointless(index: Index) -> None:

@@ -74,12 +74,23 @@ def test_a_newer_version_replaces_the_rows_of_the_older() -> None:
         assert result.outcomes == {"written": 1}
 
 
-@pytest.mark.parametrize("known", [live(5, TWO), live(1, TWO), dead(5), dead(1), floor(5), floor(1)])
+@pytest.mark.parametrize("known", [live(5, TWO), live(1, TWO), dead(5), dead(1)])
 def test_what_is_not_above_the_register_is_stale(known: Known) -> None:
     for event in (make.create(ALICE, "a", ONE, 1), make.update(ALICE, "a", ONE, 1), make.delete(ALICE, POST, "a", 1)):
         result = planned(event, known=known)
         assert changes(result) == changed()
         assert result.outcomes == {"stale": 1}
+
+
+@pytest.mark.parametrize("now", [5, 1])
+def test_what_a_snapshot_has_overtaken_is_only_remembered(now: int) -> None:
+    for event, version in ((make.create(ALICE, "a", ONE, 1), ""), (make.delete(ALICE, POST, "a", 1), rev(1))):
+        result = planned(event, known=floor(now))
+        assert changes(result) == changed(tombstones=[(URI, version)])
+        assert result.outcomes == {"stale": 1}
+    assert result.tombstones[0].time == make.moment(1)
+    assert planned(make.create(ALICE, "a", ONE, 1), known=floor(now)).tombstones[0].time == make.moment(now)
+    assert changes(planned(make.create(ALICE, "l", make.like(BOBS), 1), known=floor(now))) == changed()
 
 
 def test_the_same_version_at_a_higher_rev_only_rises() -> None:
