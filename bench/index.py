@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
 from redis.asyncio import Redis
 
+from bench.copy_bound import copy_seconds
 from bench.machine import cpu_seconds, load, peak_rss_mb
 from common.collection_filter import CollectionFilter
 from common.events import EVENT_FIELD, encode_event
@@ -27,12 +29,16 @@ from sluice.recording import Recording
 from sluice.stack import embedded_postgres, embedded_redis
 
 SCHEMA = "bsky"
+Prepare = Callable[[asyncpg.Connection], Awaitable[None]]
 
 
-async def main(arguments: argparse.Namespace) -> None:
+async def main(arguments: argparse.Namespace, prepare: Prepare | None = None) -> float:
+    """Events a second. With `prepare`, which puts something in the tables first, the bound is left out."""
     async with embedded_redis() as redis_url, embedded_postgres() as postgres_url, open_redis(redis_url) as redis:
         connection = await asyncpg.connect(postgres_url)
         await migrate(connection, SCHEMA)
+        if prepare:
+            await prepare(connection)
         events = await fill(redis, arguments.recording)
         print(f"{events} events in {FIREHOSE_LIVE}; {load()}")
         children = [await start(arguments, number, redis_url, postgres_url) for number in range(arguments.indexers)]
@@ -42,12 +48,19 @@ async def main(arguments: argparse.Namespace) -> None:
             child.send_signal(signal.SIGTERM)
             await child.wait()
         transactions = await connection.fetchval("SELECT sum(xact_commit) FROM pg_stat_database")
-        await connection.close()
         print(
             f"{events / seconds:,.0f} events/s ({seconds:.2f} s); CPU per event: indexer"
             f" {indexer_cpu / events * 1e6:.0f} us, postgres {postgres_cpu / events * 1e6:.0f} us;"
             f" peak {peak:.0f} MB an indexer; {transactions} transactions; {load()}"
         )
+        if not prepare:
+            copy, rows = await copy_seconds(connection, SCHEMA)
+            print(
+                f"bound: these {rows:,} rows COPYed into empty tables in {copy:.2f} s: {events / copy:,.0f} events/s;"
+                f" reached {copy / seconds:.2f} of it"
+            )
+        await connection.close()
+        return events / seconds
 
 
 async def fill(redis: Redis, path: Path) -> int:
@@ -108,10 +121,14 @@ async def entries_left(redis: Redis, children: list[asyncio.subprocess.Process])
     return await redis.xlen(FIREHOSE_LIVE)
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("recording", type=Path)
+    made.add_argument("--batch-size", type=int, default=Settings().batch_size)
+    made.add_argument("--concurrency", type=int, default=Settings().concurrency)
+    made.add_argument("--indexers", type=int, default=1)
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recording", type=Path)
-    parser.add_argument("--batch-size", type=int, default=Settings().batch_size)
-    parser.add_argument("--concurrency", type=int, default=2)
-    parser.add_argument("--indexers", type=int, default=1)
-    asyncio.run(main(parser.parse_args()))
+    asyncio.run(main(parser(__doc__).parse_args()))
