@@ -191,7 +191,7 @@ SET cid = EXCLUDED.cid, json = EXCLUDED.json, "indexedAt" = EXCLUDED."indexedAt"
 _LIFT = """
 UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new(uri, rev) WHERE record.uri = new.uri
 """
-# while the rows are still there, what others may have to know of them is taken down
+# while the rows are still there, what others may have to know of them is taken down; what was gone before went then
 _BURY_KEYS = """
 INSERT INTO {own}.tombstone AS known (uri, did, rev, time, parent, facts)
 SELECT stone.uri, stone.did, stone.rev, stone.time, post."replyParent", CASE
@@ -211,8 +211,10 @@ LEFT JOIN {app}.post_gate ON post_gate.uri = stone.uri
 LEFT JOIN {app}.follow ON follow.uri = stone.uri
 LEFT JOIN {app}.list_item ON list_item.uri = stone.uri
 LEFT JOIN {app}.record ON record.uri = stone.uri
-ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev, time = EXCLUDED.time,
-  parent = coalesce(EXCLUDED.parent, known.parent), facts = coalesce(EXCLUDED.facts, known.facts)
+ON CONFLICT (uri) DO UPDATE
+SET rev = EXCLUDED.rev, parent = coalesce(EXCLUDED.parent, known.parent), facts = coalesce(EXCLUDED.facts, known.facts),
+  time = CASE WHEN EXCLUDED.facts IS NULL AND known.facts IS NOT NULL AND known.rev <> '' THEN known.time
+    ELSE EXCLUDED.time END
 """
 _REMEMBER = """
 UPDATE {own}.tombstone SET parent = new.parent, facts = new.facts

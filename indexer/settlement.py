@@ -5,8 +5,8 @@ between them. A post waits in `unsettled` until this is done, and its entry is a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from common.errors import BadInput
 from common.events import DeleteEvent
 from indexer import notices
 from indexer.batch import Batch
@@ -16,7 +16,7 @@ from indexer.gate_rules import allows_reply
 from indexer.late import late_posts, uris_of
 from indexer.session import Session, columns
 from indexer.thread_context import read_posts, read_relations, root_author
-from indexer.threads import Post, Verdict, flags, misplaced, notifications
+from indexer.threads import Post, Verdict, flags, misplaced, notifications, told_amiss
 
 _POST, _REPOST = "app.bsky.feed.post", "app.bsky.feed.repost"
 PORTION = 500
@@ -24,13 +24,18 @@ PORTION = 500
 
 async def settle(session: Session, batch: Batch) -> None:
     posts = uris_of(batch, _POST)
-    deleted = [uri for uri in posts if isinstance(batch.newest[uri].event, DeleteEvent)]
+    deleted = [uri for uri in posts if _holds_nothing(batch, uri)]
     reposts = uris_of(batch, _REPOST)
     if deleted or reposts:
         await session.execute(_DROP_REPOSTS, reposts, deleted)
     await _settle_posts(session, posts, await late_posts(session, batch, posts))
     if posts:
         await session.execute(_DROP_QUOTES, posts, deleted)
+
+
+def _holds_nothing(batch: Batch, uri: str) -> bool:
+    """Deleted, or edited into what cannot be indexed."""
+    return isinstance(batch.newest[uri].event, DeleteEvent) or isinstance(batch.versions.get(uri), BadInput)
 
 
 async def _settle_posts(session: Session, posts: Sequence[str], late: Mapping[str, bool]) -> None:
@@ -60,7 +65,7 @@ async def _settle_portion(session: Session, uris: Sequence[str], anew: set[str])
     changed = [(uri, *_columns_of(verdict)) for uri, verdict in verdicts.items() if verdict != _stored(posts[uri])]
     if changed:
         await session.execute(_WRITE_FLAGS, *columns(sorted(changed)))
-    await _take_back_replies(session, posts, verdicts, anew)
+    await _take_back(session, posts, verdicts, anew)
     await notices.tell(session, [row for uri, post in posts.items() for row in notifications(post, verdicts[uri])])
     await write_counts(session, _reply_counts(posts, verdicts), ())
     righted = {uri for uri, post in posts.items() if post.invalid and not verdicts[uri].invalid}
@@ -126,18 +131,17 @@ def _columns_of(verdict: Verdict) -> tuple[bool | None, bool | None, bool | None
     return (verdict.invalid, verdict.violates, verdict.violates_embedding)
 
 
-async def _take_back_replies(
+async def _take_back(
     session: Session, posts: Mapping[str, Post], verdicts: Mapping[str, Verdict], anew: set[str]
 ) -> None:
-    """What replies should not have told: a gate that came late forbids them, a post above them was gone already."""
-    untrue = [
-        (uri, did)
-        for uri, post in sorted(posts.items())
-        if post.told and (uri in anew or (verdicts[uri].violates and not post.violates))
-        for did in sorted(post.told - {row["did"] for row in notifications(replace(post, told=set()), verdicts[uri])})
-    ]
-    if untrue:
-        await session.execute(_TAKE_BACK, *columns(untrue))
+    """What posts should not have told: a gate that came late forbids it, a post above was gone already."""
+    amiss = sorted(
+        (uri, person) for uri, post in posts.items() for person in told_amiss(post, verdicts[uri], anew=uri in anew)
+    )
+    for uri, person in amiss:
+        del posts[uri].told[person]
+    if amiss:
+        await session.execute(_TAKE_BACK, *columns(amiss))
 
 
 _DROP_REPOSTS = """
@@ -159,11 +163,15 @@ WITH candidate AS (
 DELETE FROM {app}.quote USING candidate, {own}.tombstone
 WHERE quote.uri = candidate.uri AND tombstone.uri = candidate.subject AND quote."indexedAt" < tombstone.time
 """
+_TAKE_BACK = """
+DELETE FROM {app}.notification USING unnest($1::text[], $2::text[]) AS amiss(uri, person)
+WHERE "recordUri" = amiss.uri AND did = amiss.person
+"""
 _UNSETTLED = "SELECT uri FROM {own}.unsettled WHERE uri = ANY($1::text[])"
 _CHILDREN = 'SELECT uri, "replyParent" AS parent FROM {app}.post WHERE "replyParent" = ANY($1::text[]) ORDER BY uri'
 _TAKE_BACK = """
-DELETE FROM {app}.notification USING unnest($1::text[], $2::text[]) AS untrue(uri, told)
-WHERE "recordUri" = untrue.uri AND did = told AND reason = 'reply'
+DELETE FROM {app}.notification USING unnest($1::text[], $2::text[]) AS amiss(uri, person)
+WHERE "recordUri" = amiss.uri AND did = amiss.person
 """
 _WRITE_FLAGS = """
 UPDATE {app}.post SET "invalidReplyRoot" = new.invalid, "violatesThreadGate" = new.violates,

@@ -19,7 +19,7 @@ async def read_posts(session: Session, uris: Sequence[str]) -> dict[str, Post]:
     for row in await session.fetch(_ANCESTORS, found, TOLD_ANCESTORS):
         posts[row["post"]].ancestors.append(row["ancestor"])
     for row in await session.fetch(_TOLD, found):
-        posts[row["recordUri"]].told.add(row["did"])
+        posts[row["recordUri"]].told[row["did"]] = (row["reason"], row["reasonSubject"])
     await _read_quoted_gates(session, posts)
     return posts
 
@@ -142,7 +142,9 @@ SELECT uri, json, "indexedAt" AS time, NULL AS until FROM {app}.record WHERE uri
 UNION ALL
 SELECT uri, facts, '', time FROM {own}.tombstone WHERE uri = ANY($1::text[]) AND facts IS NOT NULL
 """
-_TOLD = 'SELECT did, "recordUri" FROM {app}.notification WHERE "recordUri" = ANY($1::text[])'
+_TOLD = """
+SELECT did, "recordUri", reason, "reasonSubject" FROM {app}.notification WHERE "recordUri" = ANY($1::text[])
+"""
 _FOLLOWS = """
 SELECT post, bool_or(follower = replier) AS follows, bool_or(follower = author) AS followed
 FROM (

@@ -25,7 +25,10 @@ class Gate:
 
 @dataclass(slots=True)
 class Post:
-    """A post and what its place depends on. `ancestors`: the known posts above it, nearest first."""
+    """A post and what its place depends on. `ancestors`: the known posts above it, nearest first.
+
+    `told`: who has heard of it, why, and about what.
+    """
 
     uri: str
     cid: str
@@ -46,7 +49,7 @@ class Post:
     quoted: str | None = None
     quoted_gate: Gate | None = None
     ancestors: list[str] = field(default_factory=list)
-    told: set[str] = field(default_factory=set)
+    told: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
     def forbids_its_quote(self) -> bool:
         """Whether who is quoted had forbidden it; one's own posts may always be quoted."""
@@ -109,8 +112,27 @@ def _reasons(post: Post, verdict: Verdict) -> Iterable[tuple[str, str, str | Non
         yield authority_of(post.quoted), "quote", post.quoted
     if verdict.violates:
         return
+    for ancestor in _heeded_ancestors(post):
+        yield authority_of(ancestor), "reply", ancestor
+
+
+def _heeded_ancestors(post: Post) -> Iterable[str]:
+    """Up to the first one that the gate hides."""
     hidden = (post.gate_in_force() or {}).get("hiddenReplies") or ()
     for ancestor in post.ancestors:
-        yield authority_of(ancestor), "reply", ancestor
+        yield ancestor
         if ancestor in hidden:
             return
+
+
+def told_amiss(post: Post, verdict: Verdict, *, anew: bool) -> list[str]:
+    """Who should not have heard of a post, as it turns out: by a gate that came late; if it is judged `anew`, also by
+    posts above it that were gone already."""
+    heeded = {*_heeded_ancestors(post)}
+    above_hidden = {*post.ancestors} - heeded
+    return [
+        person
+        for person, (reason, about) in post.told.items()
+        if (reason == "reply" and (verdict.violates or about in above_hidden or (anew and about not in heeded)))
+        or (reason == "quote" and verdict.violates_embedding)
+    ]
