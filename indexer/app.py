@@ -22,6 +22,7 @@ from indexer.database import Database
 from indexer.due import DueChecks
 from indexer.handle_resolver import HandleResolver
 from indexer.migrations import check_durability, check_schema
+from indexer.records import APPVIEWS
 from indexer.settings import Settings
 from indexer.work import EventWork, LabelWork, Work
 from indexer.worker import Indexer
@@ -39,7 +40,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
         pool = await stack.enter_async_context(await open_pool(settings))
-        database = Database(pool, settings.database_schema)
+        database = Database(pool, settings.database_schema, settings.appview)
         services = [*stream_services(settings, redis, database), health.beat]
         if settings.resolve_dids:
             outbound = await stack.enter_async_context(Outbound(allow=settings.outbound_allow))
@@ -49,6 +50,8 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
 
 async def open_pool(settings: Settings) -> asyncpg.Pool:
     """Raises CannotStart unless Postgres is there, keeps what it is given, and has the schema that the code needs."""
+    if settings.appview not in APPVIEWS:
+        raise CannotStart(f"DATABASE_APPVIEW: {settings.appview!r} is none of {', '.join(APPVIEWS)}")
     try:
         pool: asyncpg.Pool = await asyncpg.create_pool(
             settings.database_url,
@@ -63,7 +66,7 @@ async def open_pool(settings: Settings) -> asyncpg.Pool:
     async with pool.acquire() as connection:
         if not settings.data_is_disposable:
             await check_durability(connection)
-        await check_schema(connection, settings.database_schema)
+        await check_schema(connection, settings.database_schema, settings.appview)
     return pool
 
 

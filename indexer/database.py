@@ -16,6 +16,7 @@ from indexer.batch import Batch, Item
 from indexer.gates import GATE_TABLES
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
+from indexer.records import APPVIEWS, collections_of
 from indexer.records.post import POST
 from indexer.session import Session, columns
 
@@ -40,15 +41,16 @@ class DeadLetter:
 class Database:
     """Applies batches. Safe behind PgBouncer in transaction mode: no state outlives a transaction."""
 
-    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, appview: str = APPVIEWS[0]) -> None:
         self._pool = pool
+        self._collections = collections_of(appview)
         self._names = Names(schema)
 
     async def apply(self, batch: Batch, stream: str) -> Applied:
         """All of the batch, or nothing. Applying it again changes nothing. `settle` must follow before it is acked."""
         async with self.transaction() as session:
             known = await _lock_and_read(session, batch)
-            wanted = plan(batch, known)
+            wanted = plan(batch, known, self._collections)
             await write(session, wanted)
             await write(session, await snapshots.advance(session, batch.snapshots))
             await actors.apply(session, batch, known.floors)

