@@ -63,7 +63,7 @@ found AS (
   SELECT post.uri, 0, false FROM gated JOIN {app}.post ON post.uri = gated.uri WHERE post."indexedAt" >= gated.since
   UNION ALL
   SELECT quote.uri, 0, false FROM {app}.post_gate JOIN {app}.quote
-    ON quote.subject = post_gate."postUri" AND quote."sortAt" >= post_gate."indexedAt"
+    ON quote.subject = post_gate."postUri" AND quote."indexedAt" >= post_gate."indexedAt"
   WHERE post_gate.uri = ANY($3::text[])
   UNION ALL
   SELECT post.uri, 0, false FROM {app}.follow JOIN {app}.post

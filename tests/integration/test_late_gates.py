@@ -1,0 +1,71 @@
+"""What a gate or the end of a post means for others holds, whether the news of it comes late or twice."""
+
+from tests import factories as make
+from tests.factories import ALICE, BOB, CAROL, POST, Json, uri
+from tests.indexing import Index
+
+ROOT = uri(ALICE, POST, "a")
+THREAD_GATE, POST_GATE = "app.bsky.feed.threadgate", "app.bsky.feed.postgate"
+NO_QUOTES = make.record(POST_GATE, post=ROOT, embeddingRules=[{"$type": f"{POST_GATE}#disableRule"}])
+BROKEN = {"$type": POST, "text": "no createdAt"}
+
+
+async def told(index: Index) -> list[tuple[str, str, str | None]]:
+    return await index.rows("notification", "did", "reason", "reasonSubject")
+
+
+async def test_a_gate_that_came_late_takes_back_what_a_quote_has_told(index: Index) -> None:
+    quote = make.create(BOB, "q", make.quote(ROOT), 2)
+    await index.apply_each([make.create(ALICE, "a", make.post(), 0), quote])
+    assert await told(index) == [(ALICE, "quote", ROOT)]
+    await index.apply(make.create(ALICE, "a", NO_QUOTES, 1))
+    assert await index.rows("post", "uri", "violatesEmbeddingRules") == [(ROOT, None), (quote.uri, True)]
+    assert await told(index) == []
+
+
+async def test_whose_quote_is_taken_back_hears_of_the_reply_that_it_is_too(index: Index) -> None:
+    both: Json = make.reply(ROOT) | {"embed": make.quote(ROOT)["embed"]}
+    await index.apply_each([make.create(ALICE, "a", make.post(), 0), make.create(BOB, "q", both, 2)])
+    await index.apply(make.create(ALICE, "a", NO_QUOTES, 1))
+    assert await told(index) == [(ALICE, "reply", ROOT)]
+
+
+async def test_a_late_gate_finds_a_quote_whose_own_clock_is_behind(index: Index) -> None:
+    await index.apply(make.create(ALICE, "a", make.post(), 0), make.create(BOB, "q", make.quote(ROOT, at=-60), 2))
+    await index.apply(make.create(ALICE, "a", NO_QUOTES, 1))
+    assert (uri(BOB, POST, "q"), True) in await index.rows("post", "uri", "violatesEmbeddingRules")
+
+
+async def test_a_gate_that_came_late_takes_back_what_went_above_a_hidden_reply(index: Index) -> None:
+    hidden, below = uri(BOB, POST, "b"), uri(CAROL, POST, "c")
+    await index.apply(
+        make.create(ALICE, "a", make.post(), 0),
+        make.create(BOB, "b", make.reply(ROOT), 1),
+        make.create(CAROL, "c", make.reply(hidden, ROOT), 3),
+    )
+    about_below = [row for row in await index.rows("notification", "did", "recordUri") if row[1] == below]
+    assert about_below == [(ALICE, below), (BOB, below)]
+    await index.apply(make.create(ALICE, "a", make.record(THREAD_GATE, post=ROOT, hiddenReplies=[hidden]), 2))
+    assert [row for row in await index.rows("notification", "did", "recordUri") if row[1] == below] == [(BOB, below)]
+
+
+async def test_a_post_that_breaks_its_lexicon_takes_its_reposts_from_the_feeds(index: Index) -> None:
+    repost = make.create(BOB, "r", make.repost(ROOT), 1)
+    await index.apply(make.create(ALICE, "a", make.post(), 0), repost)
+    await index.apply(make.update(ALICE, "a", BROKEN, 2))
+    assert await index.rows("feed_item", "uri") == []
+
+
+async def test_a_post_that_held_nothing_ends_when_it_broke_not_when_it_was_deleted(index: Index) -> None:
+    await index.apply_each(
+        [
+            make.create(ALICE, "a", make.post(), 0),
+            make.update(ALICE, "a", BROKEN, 1),
+            make.create(BOB, "r", make.repost(ROOT), 2),
+            make.create(BOB, "b", make.reply(ROOT), 2),
+            make.delete(ALICE, POST, "a", 3),
+            make.create(BOB, "c", make.reply(ROOT), 2.5),
+        ]
+    )
+    assert await index.rows("feed_item", "type") == ["post", "post", "repost"]
+    assert await index.rows("post", "invalidReplyRoot") == [True, True]
