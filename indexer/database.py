@@ -17,7 +17,6 @@ from indexer.gates import GATE_TABLES
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records import APPVIEWS, collections_of
-from indexer.records.post import POST
 from indexer.session import Session, columns
 
 
@@ -120,8 +119,9 @@ async def write(session: Session, wanted: Plan) -> None:
     if wanted.ghosts:
         await session.insert({wanted.ghosts[0].table: wanted.ghosts})
     await post_flags.show_gates(session, wanted, gates_gone)
-    if posts := sorted(row[table.owner] for table, rows in wanted.rows.items() if table is POST for row in rows):
-        await session.execute("INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", posts)
+    if wanted.unsettled:
+        statement = "INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+        await session.execute(statement, sorted(wanted.unsettled))
     notifications = wanted.notifications | promoted
     await notices.tell(
         session, [row for uri in sorted(deltas.gained & notifications.keys()) for row in notifications[uri]]

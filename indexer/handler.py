@@ -77,7 +77,8 @@ class RecordHandler:
     """How the records of one collection become rows.
 
     `rows` may raise BadInput for rules that the lexicon cannot say. `notifications` are those that need to look at
-    no other record; a post's do (threads.py). `metric` is the name under which
+    no other record; a post's do (threads.py), and
+    `concerns_others` says which ones' place among others must be worked out for that. `metric` is the name under which
     the daemon's metrics count this type. `since` is the first AppView that has it, if the oldest does not.
     """
 
@@ -85,5 +86,6 @@ class RecordHandler:
     tables: tuple[Table, ...] = ()
     rows: Callable[[Record], Iterable[Row]] = lambda record: ()
     notifications: Callable[[Record], Iterable[Row]] = lambda record: ()
+    concerns_others: Callable[[Record], bool] = lambda record: False
     metric: str = "other"
     since: str = ""

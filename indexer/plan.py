@@ -50,6 +50,7 @@ class Plan:
     records: list[RecordRow] = field(default_factory=list)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
     notifications: dict[str, Sequence[Row]] = field(default_factory=dict)
+    unsettled: list[str] = field(default_factory=list)
     removed: dict[Table, list[str]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     lifted: list[tuple[str, str]] = field(default_factory=list)
@@ -127,12 +128,18 @@ def _plan_write(
             result.tombstones.append(Tombstone(uri, event.did, known.live[uri][0], normalised(event.time)))
     elif uri in known.dead:
         result.revived.append(uri)
+    _write(result, uri, version)
+    result.outcomes["written"] += 1
+
+
+def _write(result: Plan, uri: str, version: Version) -> None:
     result.records.append(version.record)
     for typed in version.rows:
         result.rows[typed.table].append(typed)
+    if version.concerns_others:
+        result.unsettled.append(uri)
     if version.notifications:
         result.notifications[uri] = version.notifications
-    result.outcomes["written"] += 1
 
 
 def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool) -> None:

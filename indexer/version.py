@@ -37,11 +37,12 @@ class RecordRow(Struct, frozen=True):
 
 
 class Version(Struct, frozen=True):
-    """`notifications` are those that look at no other record."""
+    """`notifications` are those that look at no other record. `concerns_others`: to be settled (settlement.py)."""
 
     record: RecordRow
     rows: Sequence[Row]
     notifications: Sequence[Row]
+    concerns_others: bool
 
 
 def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
@@ -56,7 +57,7 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         rows = list(handler.rows(record))
         _refuse_nul(rows)
         row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)
-        return Version(row, rows, list(handler.notifications(record)))
+        return Version(row, rows, list(handler.notifications(record)), handler.concerns_others(record))
     except orjson.JSONDecodeError as error:
         return BadInput("invalid_record", str(error))
     except BadInput as refusal:

@@ -7,8 +7,9 @@ import orjson
 
 from common.errors import BadInput
 from common.syntax import authority_of
-from indexer.embeds import EMBED_TABLES, embed_rows
+from indexer.embeds import EMBED_TABLES, embed_rows, quoted_post
 from indexer.feed_items import FEED_ITEM
+from indexer.gate_rules import mentions
 from indexer.handler import COMMON_COLUMNS, Record, RecordHandler
 from indexer.tables import Row, Table, counted, counted_by_person
 
@@ -76,4 +77,15 @@ def _json_list(values: Any) -> str | None:
     return orjson.dumps(values).decode() if values else None
 
 
-HANDLER = RecordHandler("app.bsky.feed.post", (POST, FEED_ITEM, OP_THREAD_REPLY, *EMBED_TABLES), rows, metric="post")
+def concerns_others(record: Record) -> bool:
+    """All other posts break no rule and tell nobody."""
+    return bool(record.find("reply") or quoted_post(record.value) or mentions(record.value))
+
+
+HANDLER = RecordHandler(
+    "app.bsky.feed.post",
+    (POST, FEED_ITEM, OP_THREAD_REPLY, *EMBED_TABLES),
+    rows,
+    concerns_others=concerns_others,
+    metric="post",
+)
