@@ -26,7 +26,8 @@ async def apply(session: Session, batch: Batch, floors: Mapping[str, str]) -> No
     replayed = {did for did, (rev, _) in batch.commits.items() if rev <= floors.get(did, "")}
     events = [batch.accounts[did] for did in sorted(accounts)]
     present = [event for event in events if not is_deletion(event)]
-    await _note_actors(session, batch, identities, {event.did for event in present}, replayed)
+    known = await _note_actors(session, batch, identities, {event.did for event in present}, replayed)
+    await _fetch_again(session, [event for event in present if event.active], known, floors)
     await _write_statuses(session, present)
     if gone := [event for event in events if is_deletion(event)]:
         await session.execute(_CHECK_DELETION, [event.did for event in gone], [event.time for event in gone])
@@ -54,8 +55,8 @@ async def _newer(session: Session, column: str, times: Mapping[str, str]) -> set
 
 async def _note_actors(
     session: Session, batch: Batch, identities: set[str], present: set[str], replayed: set[str]
-) -> None:
-    """New people get a row, and whoever's handle is due for a look gets in the queue."""
+) -> Mapping[str, Any]:
+    """New people get a row, and whoever's handle is due for a look gets in the queue. The answer: who was known."""
     alive = {did: sorted(times) for did, times in batch.times.items()}
     dids = sorted((alive.keys() | batch.backfilled.keys()) - replayed | identities | present)
     known = {row["did"]: row for row in await session.fetch(_READ, dids)}
@@ -72,6 +73,7 @@ async def _note_actors(
         await session.execute(_WRITE_ACTORS, *columns(born))
     if checks:
         await session.execute(_CHECK_HANDLE, *columns(sorted(checks.items())))
+    return known
 
 
 def _first_time(batch: Batch, did: str, alive: Sequence[str] | None, identity: str | None) -> str:
@@ -90,6 +92,19 @@ def _recheck_time(actor: Any, times: Sequence[str]) -> str | None:
     return next((time for time in times if time > due), None)
 
 
+async def _fetch_again(
+    session: Session, active: Sequence[AccountEvent], known: Mapping[str, Any], floors: Mapping[str, str]
+) -> None:
+    """Who was away is back: a backfill brings what was missed. Of who was removed, old versions count again."""
+    removed = sorted(event.did for event in active if event.did not in known and floors.get(event.did))
+    away = [event.did for event in active if event.did in known and known[event.did]["upstreamStatus"] is not None]
+    if removed:
+        await session.execute("UPDATE {own}.repo SET floor_rev = '' WHERE did = ANY($1::text[])", removed)
+    if back := {*removed, *away}:
+        times = sorted((event.did, event.time) for event in active if event.did in back)
+        await session.execute(_RESYNC, *columns(times))
+
+
 async def _write_statuses(session: Session, events: Sequence[AccountEvent]) -> None:
     telling = [event for event in events if stored_status(event) not in _TRANSPORT_STATUSES]
     if telling:
@@ -103,7 +118,7 @@ ON CONFLICT (did) DO UPDATE SET {column} = EXCLUDED.{column} WHERE known.{column
 RETURNING did
 """
 _READ = """
-SELECT actor.did, handle, "indexedAt", handle_check.did IS NOT NULL AS pending
+SELECT actor.did, handle, "indexedAt", "upstreamStatus", handle_check.did IS NOT NULL AS pending
 FROM {app}.actor LEFT JOIN {own}.handle_check ON handle_check.did = actor.did
 WHERE actor.did = ANY($1::text[])
 """
@@ -121,6 +136,11 @@ ON CONFLICT (did) DO UPDATE SET "upstreamStatus" = EXCLUDED."upstreamStatus"
 """
 _CHECK_DELETION = """
 INSERT INTO {own}.deletion_check (did, time, due_at)
+SELECT did, time, now() FROM unnest($1::text[], $2::text[]) AS new(did, time)
+ON CONFLICT (did) DO UPDATE SET time = EXCLUDED.time, due_at = EXCLUDED.due_at, attempts = 0
+"""
+_RESYNC = """
+INSERT INTO {own}.resync (did, time, due_at)
 SELECT did, time, now() FROM unnest($1::text[], $2::text[]) AS new(did, time)
 ON CONFLICT (did) DO UPDATE SET time = EXCLUDED.time, due_at = EXCLUDED.due_at, attempts = 0
 """

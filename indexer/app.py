@@ -17,7 +17,7 @@ from common.settings import load
 from common.stream_gauges import StreamGauges
 from common.streams import LABEL_LIVE, StreamConsumer
 from common.telemetry import Health, log_as_json, serve_metrics
-from indexer import deletions, handles, metrics
+from indexer import deletions, handles, metrics, resyncs
 from indexer.database import Database
 from indexer.due import DueChecks
 from indexer.handle_resolver import HandleResolver
@@ -28,6 +28,7 @@ from indexer.work import EventWork, LabelWork, Work
 from indexer.worker import Indexer
 
 MODES = ("stream", "label", "all")
+RESYNCS_AT_ONCE = 20
 MOST_AHEAD = 3  # more would only fill memory
 
 
@@ -88,7 +89,8 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
         for stream, (field, work) in works.items()
     ]
     gauges = StreamGauges(redis, dict.fromkeys(works, settings.group), on_sample=metrics.show_pending)
-    return [*(indexer.run for indexer in indexers), gauges.run]
+    resync = DueChecks(database, resyncs.TABLE, resyncs.ResyncQueue(database, redis).look, RESYNCS_AT_ONCE)
+    return [*(indexer.run for indexer in indexers), gauges.run, resync.run]
 
 
 def _consumer(settings: Settings, redis: Redis, stream: str, field: str) -> StreamConsumer:

@@ -132,11 +132,12 @@ async def write(session: Session, wanted: Plan) -> None:
 async def _lock_and_read(session: Session, batch: Batch) -> Known:
     await lock(session, batch.commits)
     registers = await session.fetch(_READ, sorted(batch.newest))
-    floors = await session.fetch(_READ_FLOORS, sorted(batch.commits))
+    floors = await session.fetch(_READ_FLOORS, sorted(batch.commits.keys() | batch.accounts.keys()))
     return Known(
         live={row["uri"]: (row["rev"], row["cid"]) for row in registers if row["cid"] is not None},
         dead={row["uri"]: row["rev"] for row in registers if row["cid"] is None},
         floors={row["did"]: row["floor_rev"] for row in floors},
+        removed=frozenset(row["did"] for row in floors if row["removed"]),
     )
 
 
@@ -183,7 +184,10 @@ SELECT uri, coalesce(rev, '') AS rev, cid FROM {app}.record WHERE uri = ANY($1::
 UNION ALL
 SELECT uri, rev, NULL FROM {own}.tombstone WHERE uri = ANY($1::text[])
 """
-_READ_FLOORS = "SELECT did, floor_rev FROM {own}.repo WHERE did = ANY($1::text[]) AND floor_rev <> ''"
+_READ_FLOORS = """
+SELECT repo.did, floor_rev, actor.did IS NULL AS removed FROM {own}.repo LEFT JOIN {app}.actor ON actor.did = repo.did
+WHERE repo.did = ANY($1::text[]) AND floor_rev <> ''
+"""
 _WRITE_RECORDS = """
 INSERT INTO {app}.record (uri, cid, did, json, "indexedAt", rev)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])

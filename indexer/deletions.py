@@ -82,4 +82,5 @@ _LEFTOVERS = (
     "DELETE FROM {own}.tombstone WHERE did = $1",
     "DELETE FROM {own}.snapshot WHERE did = $1",
     "DELETE FROM {own}.handle_check WHERE did = $1",
+    "DELETE FROM {own}.resync WHERE did = $1",
 )

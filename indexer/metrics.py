@@ -66,6 +66,7 @@ LAST_EVENT = Gauge("indexer_last_committed_event_timestamp_seconds", "Time of th
 HANDLE_CHECKS = Counter("indexer_handle_checks_total", "Handles looked up, by result.", ["result"])
 HANDLE_RESULTS = ("verified", "unverified", "failed")
 DELETIONS = Counter("indexer_account_deletions_total", "Accounts said to be deleted, by what followed.", ["result"])
+RESYNCS = Counter("indexer_resync_jobs_total", "Repos of accounts that came back, queued to be fetched again.")
 DELETION_RESULTS = ("removed", "still_hosted", "failed")
 
 _DATA_FAULTS = ("invalid_record", "foreign_subject", "not_storable", "future_rev")

@@ -21,11 +21,15 @@ GATES = ("app.bsky.feed.threadgate", "app.bsky.feed.postgate")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The registers of a batch's keys: live records, tombstones, and the rev up to which a repo is reflected."""
+    """The registers of a batch's keys: live records, tombstones, and the rev up to which a repo is reflected.
+
+    `removed`: repos that went with their accounts.
+    """
 
     live: Mapping[str, tuple[str, str]]  # uri -> (rev, cid)
     dead: Mapping[str, str]  # uri -> rev
     floors: Mapping[str, str]  # did -> rev
+    removed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool)
 def _remember(result: Plan, known: Known, event: RecordEvent) -> None:
     """What a snapshot has overtaken is gone since that snapshot, unless its own deletion tells since when."""
     if event.collection not in REMEMBERED or event.uri in known.live or known.dead.get(event.uri):
+        return
+    if event.did in known.removed:
         return
     if isinstance(event, DeleteEvent):
         result.tombstones.append(Tombstone(event.uri, event.did, event.rev, normalised(event.time)))

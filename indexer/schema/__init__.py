@@ -98,6 +98,7 @@ NEEDED_OWN: Mapping[str, str] = {
     "snapshot": "did:text rev:text records:integer seen:int4multirange collections:text[]",
     "handle_check": "did:text time:text due_at:timestamp_with_time_zone attempts:integer",
     "deletion_check": "did:text time:text due_at:timestamp_with_time_zone attempts:integer",
+    "resync": "did:text time:text due_at:timestamp_with_time_zone attempts:integer",
     "dead_letter": (
         "id:bigint stream:text entry_id:text did:text uri:text reason:text sqlstate:text payload:bytea"
         " error:text first_seen:timestamp_with_time_zone"

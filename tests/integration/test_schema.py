@@ -95,6 +95,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         "snapshot": ["did", "rev", "records"],
         "handle_check": ["did"],
         "deletion_check": ["did"],
+        "resync": ["did"],
         "dead_letter": ["id"],
         "unsettled": ["uri"],
         "label_version": ["src", "uri", "cid", "val"],
@@ -105,7 +106,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         name: list(column_types(columns)) for name, columns in NEEDED_OWN.items()
     }
     assert own["dead_letter"]["unique"] == {"dead_letter_unique_entry": ["stream", "entry_id"]}
-    assert {"tombstone_did_idx", "handle_check_due_at_idx", "deletion_check_due_at_idx"} <= {
+    assert {"tombstone_did_idx", "handle_check_due_at_idx", "deletion_check_due_at_idx", "resync_due_at_idx"} <= {
         index for relation in own.values() for index in relation["indexes"]
     }
     by_bytes = await connection.fetch(
@@ -115,7 +116,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         " OR a.attrelid = 'bsky.record'::regclass AND a.attname = 'rev'",
         OWN,
     )
-    assert len(by_bytes) == 14
+    assert len(by_bytes) == 15
     assert all(is_c for _, is_c in by_bytes)
 
 
