@@ -4,7 +4,7 @@ An actor row is written at once, without a handle (a view hides authors that hav
 off the hot path (handles.py), and so is whether an account that is said to be deleted really is (deletions.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ async def apply(session: Session, batch: Batch, floors: Mapping[str, str]) -> No
     events = [batch.accounts[did] for did in sorted(accounts)]
     present = [event for event in events if not is_deletion(event)]
     known = await _note_actors(session, batch, identities, {event.did for event in present}, replayed)
-    await _fetch_again(session, [event for event in present if event.active], known, floors)
+    await _fetch_again(session, [event for event in present if event.active], batch.away, known, floors)
     await _write_statuses(session, present)
     if gone := [event for event in events if is_deletion(event)]:
         await session.execute(_CHECK_DELETION, [event.did for event in gone], [event.time for event in gone])
@@ -93,16 +93,20 @@ def _recheck_time(actor: Any, times: Sequence[str]) -> str | None:
 
 
 async def _fetch_again(
-    session: Session, active: Sequence[AccountEvent], known: Mapping[str, Any], floors: Mapping[str, str]
+    session: Session,
+    active: Sequence[AccountEvent],
+    absent: Collection[str],
+    known: Mapping[str, Any],
+    floors: Mapping[str, str],
 ) -> None:
     """Who was away is back: a backfill brings what was missed. Of who was removed, old versions count again."""
     removed = sorted(event.did for event in active if event.did not in known and floors.get(event.did))
-    away = [event.did for event in active if event.did in known and known[event.did]["upstreamStatus"] is not None]
+    hidden = {did for did, actor in known.items() if actor["upstreamStatus"] is not None}
     if removed:
         await session.execute("UPDATE {own}.repo SET floor_rev = '' WHERE did = ANY($1::text[])", removed)
-    if back := {*removed, *away}:
-        times = sorted((event.did, event.time) for event in active if event.did in back)
-        await session.execute(_RESYNC, *columns(times))
+    back = sorted((event.did, event.time) for event in active if event.did in {*removed, *hidden, *absent})
+    if back:
+        await session.execute(_RESYNC, *columns(back))
 
 
 async def _write_statuses(session: Session, events: Sequence[AccountEvent]) -> None:

@@ -47,6 +47,7 @@ class Batch:
     """`times` holds the times of the live events of a DID, `identities` the newest that calls for a look at its handle.
 
     `newest` has one event for each key; `superseded` what it wins over. `commits` is the newest (rev, CID) seen.
+    `accounts` has the newest event of an account, `away` the accounts that were not active at some time.
     `refused` counts record events from the future. `versions` is what has been worked out ahead.
     """
 
@@ -57,6 +58,7 @@ class Batch:
     backfilled: dict[str, str] = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
     accounts: dict[str, AccountEvent] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
     snapshots: dict[Layout, SnapshotProgress] = field(default_factory=dict)
     refused: int = 0
     versions: dict[str, Version | BadInput] = field(default_factory=dict)
@@ -120,6 +122,8 @@ def _add_commit(batch: Batch, event: RecordEvent | RepoEvent) -> None:
 
 
 def _add_account_event(batch: Batch, event: AccountEvent) -> None:
+    if not event.active:
+        batch.away.add(event.did)
     known = batch.accounts.get(event.did)
     if known is None or (known.time, known.seq) < (event.time, event.seq):
         batch.accounts[event.did] = event

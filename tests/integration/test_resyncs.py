@@ -34,6 +34,15 @@ async def test_only_who_was_away_is_fetched_again(index: Index) -> None:
     assert await waiting(index) == []
 
 
+async def test_an_absence_within_one_batch_counts(index: Index) -> None:
+    await index.apply(make.account(ALICE, 1, active=True))
+    await index.apply(make.account(ALICE, 3, active=True), make.account(ALICE, 2, active=False))
+    assert await waiting(index) == [(ALICE, moment(3), 0)]
+    await index.pool.execute("DELETE FROM sluice_bsky.resync")
+    await index.apply(make.account(ALICE, 2, active=False), make.account(ALICE, 3, active=True))
+    assert await waiting(index) == []
+
+
 async def test_what_was_removed_with_its_account_comes_back_with_it(index: Index) -> None:
     await index.apply(make.create(ALICE, "a", make.post("before"), 1))
     async with index.database.transaction() as session:
