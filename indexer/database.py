@@ -199,8 +199,9 @@ UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new
 """
 # while the rows are still there, what others may have to know of them is taken down; what was gone before went then
 _BURY_KEYS = """
-INSERT INTO {own}.tombstone AS known (uri, did, rev, time, parent, facts)
-SELECT stone.uri, stone.did, stone.rev, stone.time, post."replyParent", CASE
+INSERT INTO {own}.tombstone AS known (uri, did, rev, time, parent, since, facts)
+SELECT stone.uri, stone.did, stone.rev, stone.time, post."replyParent",
+  CASE WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record."indexedAt" END, CASE
   WHEN post.uri IS NOT NULL THEN json_build_object('root', post."replyRoot", 'invalid', post."invalidReplyRoot")::text
   WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record.json
   WHEN follow.uri IS NOT NULL THEN json_build_object(
@@ -218,13 +219,14 @@ LEFT JOIN {app}.follow ON follow.uri = stone.uri
 LEFT JOIN {app}.list_item ON list_item.uri = stone.uri
 LEFT JOIN {app}.record ON record.uri = stone.uri
 ON CONFLICT (uri) DO UPDATE
-SET rev = EXCLUDED.rev, parent = coalesce(EXCLUDED.parent, known.parent), facts = coalesce(EXCLUDED.facts, known.facts),
+SET rev = EXCLUDED.rev, parent = coalesce(EXCLUDED.parent, known.parent),
+  since = coalesce(EXCLUDED.since, known.since), facts = coalesce(EXCLUDED.facts, known.facts),
   time = CASE WHEN EXCLUDED.facts IS NULL AND known.facts IS NOT NULL AND known.rev <> '' THEN known.time
     ELSE EXCLUDED.time END
 """
 _REMEMBER = """
-UPDATE {own}.tombstone SET parent = new.parent, facts = new.facts
-FROM unnest($1::text[], $2::text[], $3::text[]) AS new(uri, parent, facts)
+UPDATE {own}.tombstone SET parent = new.parent, since = new.since, facts = new.facts
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS new(uri, parent, since, facts)
 WHERE tombstone.uri = new.uri AND tombstone.facts IS NULL
 """
 _DEAD_LETTERS = """

@@ -46,7 +46,7 @@ class Tombstone:
 class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
     `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark. `facts`: what a tombstone
-    should know of a version that came after it (its parent, and JSON).
+    should know of a version that came after it (its parent, since when it held, and JSON).
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -62,7 +62,7 @@ class Plan:
     revived: list[str] = field(default_factory=list)
     touched: set[tuple[TableCounter, str]] = field(default_factory=set)
     ghosts: list[Row] = field(default_factory=list)
-    facts: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    facts: dict[str, tuple[str | None, str | None, str]] = field(default_factory=dict)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 

@@ -98,7 +98,8 @@ SELECT post.uri, post.cid, post.creator, post."indexedAt", post."sortAt", post."
   coalesce(parent_post."replyRoot", post_stone.facts::json ->> 'root') AS parent_root,
   coalesce(parent_post."invalidReplyRoot", (post_stone.facts::json ->> 'invalid')::boolean) AS parent_invalid,
   coalesce(gate_stone.facts, gate.json) AS gate,
-  CASE WHEN gate_stone.facts IS NULL THEN gate."indexedAt" ELSE '' END AS gate_time, root.json AS root
+  CASE WHEN gate_stone.facts IS NULL THEN gate."indexedAt" ELSE coalesce(gate_stone.since, '') END AS gate_time,
+  root.json AS root
 FROM {app}.post
 JOIN {app}.record ON record.uri = post.uri
 LEFT JOIN {app}.record AS parent ON parent.uri = post."replyParent"
@@ -140,7 +141,7 @@ ORDER BY height
 _QUOTED_GATES = """
 SELECT uri, json, "indexedAt" AS time, NULL AS until FROM {app}.record WHERE uri = ANY($1::text[])
 UNION ALL
-SELECT uri, facts, '', time FROM {own}.tombstone WHERE uri = ANY($1::text[]) AND facts IS NOT NULL
+SELECT uri, facts, coalesce(since, ''), time FROM {own}.tombstone WHERE uri = ANY($1::text[]) AND facts IS NOT NULL
 """
 _TOLD = """
 SELECT did, "recordUri", reason, "reasonSubject" FROM {app}.notification WHERE "recordUri" = ANY($1::text[])

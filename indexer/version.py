@@ -72,15 +72,15 @@ def _refuse_nul(rows: Sequence[Row]) -> None:
                 raise BadInput("not_storable", f"NUL in a text of {row.table.name}")
 
 
-def facts_of(version: Version) -> tuple[str | None, str] | None:
-    """What others have to know of a record that is gone: what a post replied to; and (JSON) which thread it stood in,
-    what a gate said, who was tied."""
+def facts_of(version: Version) -> tuple[str | None, str | None, str] | None:
+    """What others have to know of a record that is gone: what a post replied to; since when a gate held; and (JSON)
+    which thread a post stood in, what a gate said, who was tied."""
     for row in version.rows:
         if row.table in GATE_TABLES:
-            return None, version.record.json
+            return None, version.record.indexed_at, version.record.json
         if names := _FACTS.get(row.table.name):
             facts = {name: row[column] for name, column in names.items()}
-            return row["replyParent"] if row.table.name == "post" else None, orjson.dumps(facts).decode()
+            return row["replyParent"] if row.table.name == "post" else None, None, orjson.dumps(facts).decode()
     return None
 
 

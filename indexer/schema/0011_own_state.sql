@@ -26,7 +26,8 @@ CREATE TABLE {own}.tombstone (
     rev   text COLLATE "C" NOT NULL,
     time  text NOT NULL,
     facts text,
-    parent text
+    parent text,
+    since text
 );
 CREATE INDEX tombstone_did_idx ON {own}.tombstone (did);
 CREATE INDEX tombstone_parent_idx ON {own}.tombstone (parent) WHERE parent IS NOT NULL;

@@ -69,3 +69,22 @@ async def test_a_post_that_held_nothing_ends_when_it_broke_not_when_it_was_delet
     )
     assert await index.rows("feed_item", "type") == ["post", "post", "repost"]
     assert await index.rows("post", "invalidReplyRoot") == [True, True]
+
+
+async def test_a_gate_that_came_and_went_after_a_reply_never_held_for_it(index: Index) -> None:
+    """Not even when the reply is settled once more."""
+    gate = make.record(THREAD_GATE, post=uri(ALICE, POST, "root"), allow=[])
+    events = [
+        make.create(ALICE, "root", make.post(), 1),
+        make.create(BOB, "reply", make.reply(uri(ALICE, POST, "root")), 2),
+        make.create(ALICE, "root", gate, 3),
+        make.delete(ALICE, THREAD_GATE, "root", 4),
+    ]
+    await index.apply_each(events)
+    before = await index.everything()
+    await index.apply(events[0])
+    assert await index.everything() == before
+    assert await index.rows("post", "uri", "violatesThreadGate") == [
+        (uri(ALICE, POST, "root"), None),
+        (uri(BOB, POST, "reply"), None),
+    ]
