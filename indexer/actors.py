@@ -19,15 +19,18 @@ RECHECK_WITHOUT_HANDLE_AFTER = timedelta(hours=1)
 _TRANSPORT_STATUSES = ("desynchronized", "throttled")
 
 
-async def apply(session: Session, batch: Batch, floors: Mapping[str, str]) -> None:
-    """`floors`: the rev up to which a repo is reflected: events below it are replays, and give birth to nobody."""
+async def apply(session: Session, batch: Batch, floors: Mapping[str, str], removed: Collection[str]) -> None:
+    """`floors`: the rev up to which a repo is reflected: events below it are replays, and give birth to nobody.
+
+    `removed`: repos that went with their accounts.
+    """
     identities = await _newer(session, "identity_time", batch.identities)
     accounts = await _newer(session, "account_time", {did: event.time for did, event in batch.accounts.items()})
     replayed = {did for did, (rev, _) in batch.commits.items() if rev <= floors.get(did, "")}
     events = [batch.accounts[did] for did in sorted(accounts)]
     present = [event for event in events if not is_deletion(event)]
     known = await _note_actors(session, batch, identities, {event.did for event in present}, replayed)
-    await _fetch_again(session, [event for event in present if event.active], batch.away, known, floors)
+    await _fetch_again(session, [event for event in present if event.active], batch.away, known, removed)
     await _write_statuses(session, present)
     if gone := [event for event in events if is_deletion(event)]:
         await session.execute(_CHECK_DELETION, [event.did for event in gone], [event.time for event in gone])
@@ -97,14 +100,14 @@ async def _fetch_again(
     active: Sequence[AccountEvent],
     absent: Collection[str],
     known: Mapping[str, Any],
-    floors: Mapping[str, str],
+    removed: Collection[str],
 ) -> None:
     """Who was away is back: a backfill brings what was missed. Of who was removed, old versions count again."""
-    removed = sorted(event.did for event in active if event.did not in known and floors.get(event.did))
+    restored = sorted(event.did for event in active if event.did in removed)
     hidden = {did for did, actor in known.items() if actor["upstreamStatus"] is not None}
-    if removed:
-        await session.execute("UPDATE {own}.repo SET floor_rev = '' WHERE did = ANY($1::text[])", removed)
-    back = sorted((event.did, event.time) for event in active if event.did in {*removed, *hidden, *absent})
+    if restored:
+        await session.execute("UPDATE {own}.repo SET floor_rev = '' WHERE did = ANY($1::text[])", restored)
+    back = sorted((event.did, event.time) for event in active if event.did in {*restored, *hidden, *absent})
     if back:
         await session.execute(_RESYNC, *columns(back))
 

@@ -52,7 +52,7 @@ class Database:
             wanted = plan(batch, known, self._collections)
             await write(session, wanted)
             await write(session, await snapshots.advance(session, batch.snapshots))
-            await actors.apply(session, batch, known.floors)
+            await actors.apply(session, batch, known.floors, known.removed)
             await _bury(
                 session, [DeadLetter(stream, item, "not_storable", "22021", why) for item, why in wanted.poison]
             )

@@ -18,16 +18,16 @@ CREATE TABLE {own}.repo (
 
 -- A key that is known to be absent, or not indexable, at rev: without it a late create would bring back a
 -- record that was deleted before. Replies and quotes from before that time are judged by what was there then, so
--- facts keeps the thread that a deleted post stood in (and parent what it replied to), the rules of a deleted gate, and whom a follow or a list item
--- tied since when (JSON); never what was written.
+-- parent keeps what a deleted post replied to, since the time from which a deleted gate had held, and facts (JSON) the
+-- thread of the post, the rules of the gate, and whom a follow or a list item tied since when; never what was written.
 CREATE TABLE {own}.tombstone (
-    uri   text COLLATE "C" PRIMARY KEY,
-    did   text COLLATE "C" NOT NULL,
-    rev   text COLLATE "C" NOT NULL,
-    time  text NOT NULL,
-    facts text,
-    parent text,
-    since text
+    uri     text COLLATE "C" PRIMARY KEY,
+    did     text COLLATE "C" NOT NULL,
+    rev     text COLLATE "C" NOT NULL,
+    time    text NOT NULL,
+    facts   text,
+    parent  text,
+    since   text
 );
 CREATE INDEX tombstone_did_idx ON {own}.tombstone (did);
 CREATE INDEX tombstone_parent_idx ON {own}.tombstone (parent) WHERE parent IS NOT NULL;
