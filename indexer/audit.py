@@ -197,8 +197,13 @@ AGGREGATES = tuple(_aggregates())
 COLUMNS: list[str] = sorted(
     f"{aggregate.name}.{counter.column}" for aggregate in AGGREGATES for _, counter in aggregate.counted
 )
-# the quotes of a deleted post go and its quoteCount stays (settlement.py), for nobody sees it; not by EXISTS, for which
-# a plan may read all posts
-_MAY_STAY = {"quoteCount": "(SELECT count(*) FROM {app}.post WHERE uri = asked.key) = 0"}
+# the quotes of a post that was deleted once have gone (settlement.py), and count as long as the posts that quote it are
+# there; not by EXISTS, for which a plan may read all posts
+_MAY_STAY = {
+    "quoteCount": """0 IN (
+      (SELECT count(*) FROM {app}.post WHERE uri = asked.key),
+      (SELECT count(*) - 1 FROM (SELECT FROM {own}.life WHERE life.uri = asked.key AND deleted LIMIT 1) AS once)
+    )"""
+}
 _ROWS_IN_A_BLOCK = 10  # rather fewer than there are, so that a sample comes from many blocks
 _LEAST_BLOCKS = 100

@@ -4,16 +4,30 @@ Every statement's keys are sorted and the tables come in one order, so that inde
 locks its repos (their actor_sync rows), which makes what it then reads of their records exact.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 
 import asyncpg
 
 from common.events import LabelEvent
-from indexer import actors, counts, duplicates, labels, notices, post_flags, settlement, snapshots
-from indexer.batch import Batch, Item
-from indexer.gates import GATE_TABLES
+from common.syntax import collection_of
+from indexer import (
+    actors,
+    counts,
+    dead_letters,
+    duplicates,
+    history,
+    labels,
+    notices,
+    post_flags,
+    settlement,
+    snapshots,
+)
+from indexer.batch import Batch
+from indexer.dead_letters import DeadLetter
+from indexer.embeds import quotes_lost_before
+from indexer.lives import REMEMBERED
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records import APPVIEWS, collections_of
@@ -26,15 +40,6 @@ class Applied:
 
     outcomes: Mapping[str, int]
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    stream: str
-    item: Item
-    reason: str
-    sqlstate: str
-    error: str
 
 
 class Database:
@@ -53,7 +58,7 @@ class Database:
             await write(session, wanted)
             await write(session, await snapshots.advance(session, batch.snapshots))
             await actors.apply(session, batch, known.floors, known.removed)
-            await _bury(
+            await dead_letters.bury(
                 session, [DeadLetter(stream, item, "not_storable", "22021", why) for item, why in wanted.poison]
             )
         return Applied(wanted.outcomes, session.rows)
@@ -85,7 +90,7 @@ class Database:
     async def bury(self, letter: DeadLetter) -> None:
         """The culprit of a refused batch goes to the dead letters, with its bytes."""
         async with self.transaction() as session:
-            await _bury(session, [letter])
+            await dead_letters.bury(session, [letter])
 
 
 async def lock(session: Session, commits: Mapping[str, tuple[str, str]]) -> None:
@@ -102,23 +107,25 @@ async def write(session: Session, wanted: Plan) -> None:
     await post_flags.lock_posts(session, wanted)
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
-    if wanted.facts:
-        await session.execute(_REMEMBER, *columns([(uri, *facts) for uri, facts in sorted(wanted.facts.items())]))
+    lives = [*wanted.lives, *await history.ending(session, wanted.ending)]
     deltas = counts.Deltas()
     freed: list[str] = []
-    gates_gone: list[str] = []
-    for table, gone in (await session.remove(wanted.removed)).items():
+    removed = await session.remove(wanted.removed)
+    for subject in quotes_lost_before(removed):
+        deltas.by_key["post_agg", subject]["quoteCount"] -= 1
+    for table, gone in removed.items():
         deltas.count(table, gone, -1)
         freed += [row[table.owner] for row in gone] if table.unique else []
-        gates_gone += [row["postUri"] for row in gone] if table in GATE_TABLES else []
         await notices.bid_farewell(session, table, gone)
     await notices.forget(session, [uri for table, uris in wanted.removed.items() if table.notifies for uri in uris])
     await _write_records(session, wanted)
+    await history.remember(session, lives)
     await duplicates.insert(session, wanted.rows, deltas)
     promoted = await duplicates.promote(session, freed, deltas)
     if wanted.ghosts:
-        await session.insert({wanted.ghosts[0].table: wanted.ghosts})
-    await post_flags.show_gates(session, wanted, gates_gone)
+        ghosts = [wanted.ghosts[key] for key in sorted(wanted.ghosts)]
+        await session.insert({ghosts[0].table: ghosts})
+    await post_flags.show_gates(session, wanted)
     if wanted.unsettled:
         statement = "INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
         await session.execute(statement, sorted(wanted.unsettled))
@@ -131,7 +138,9 @@ async def write(session: Session, wanted: Plan) -> None:
 
 async def _lock_and_read(session: Session, batch: Batch) -> Known:
     await lock(session, batch.commits)
-    registers = await session.fetch(_READ, sorted(batch.newest))
+    uris = sorted(batch.newest)
+    remembered = [uri for uri in uris if collection_of(uri) in REMEMBERED]
+    registers = await session.fetch(_READ, uris, remembered)
     floors = await session.fetch(_READ_FLOORS, sorted(batch.commits.keys() | batch.accounts.keys()))
     return Known(
         live={row["uri"]: (row["rev"], row["cid"]) for row in registers if row["cid"] is not None},
@@ -155,18 +164,6 @@ async def _write_records(session: Session, wanted: Plan) -> None:
         await session.execute(_WRITE_RECORDS, *columns(rows))
 
 
-async def _bury(session: Session, letters: Iterable[DeadLetter]) -> None:
-    rows = []
-    for letter in letters:
-        event, delivery = letter.item.event, letter.item.delivery
-        whose = (getattr(event, "did", ""), getattr(event, "uri", ""))
-        payload = delivery.payload if delivery.payload is not None else repr(delivery.fields).encode()
-        why = (letter.reason, letter.sqlstate, payload, letter.error)
-        rows.append((letter.stream, delivery.id.decode(), *whose, *why))
-    if rows:
-        await session.execute(_DEAD_LETTERS, *columns(rows))
-
-
 # Every statement looks up keys of a batch, so an index is right however large the tables are. Plans are kept, and one
 # that was made while a table was small would go on reading all of it.
 _BEGIN = """
@@ -183,6 +180,12 @@ _READ = """
 SELECT uri, coalesce(rev, '') AS rev, cid FROM {app}.record WHERE uri = ANY($1::text[])
 UNION ALL
 SELECT uri, rev, NULL FROM {own}.tombstone WHERE uri = ANY($1::text[])
+UNION ALL
+SELECT uri, max(rev), NULL FROM {own}.life WHERE uri = ANY($2::text[]) GROUP BY uri
+"""
+_BURY_KEYS = """
+INSERT INTO {own}.tombstone AS known (uri, did, rev) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev
 """
 _READ_FLOORS = """
 SELECT repo.did, floor_rev, actor.did IS NULL AS removed FROM {own}.repo LEFT JOIN {app}.actor ON actor.did = repo.did
@@ -196,41 +199,4 @@ SET cid = EXCLUDED.cid, json = EXCLUDED.json, "indexedAt" = EXCLUDED."indexedAt"
 """
 _LIFT = """
 UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new(uri, rev) WHERE record.uri = new.uri
-"""
-# while the rows are still there, what others may have to know of them is taken down; what was gone before went then
-_BURY_KEYS = """
-INSERT INTO {own}.tombstone AS known (uri, did, rev, time, parent, since, facts)
-SELECT stone.uri, stone.did, stone.rev, stone.time, post."replyParent",
-  CASE WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record."indexedAt" END, CASE
-  WHEN post.uri IS NOT NULL THEN json_build_object('root', post."replyRoot", 'invalid', post."invalidReplyRoot")::text
-  WHEN thread_gate.uri IS NOT NULL OR post_gate.uri IS NOT NULL THEN record.json
-  WHEN follow.uri IS NOT NULL THEN json_build_object(
-    'subject', follow."subjectDid", 'since', follow."indexedAt"
-  )::text
-  WHEN list_item.uri IS NOT NULL THEN json_build_object(
-    'list', list_item."listUri", 'subject', list_item."subjectDid", 'since', list_item."indexedAt"
-  )::text
-END
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS stone(uri, did, rev, time)
-LEFT JOIN {app}.post ON post.uri = stone.uri
-LEFT JOIN {app}.thread_gate ON thread_gate.uri = stone.uri
-LEFT JOIN {app}.post_gate ON post_gate.uri = stone.uri
-LEFT JOIN {app}.follow ON follow.uri = stone.uri
-LEFT JOIN {app}.list_item ON list_item.uri = stone.uri
-LEFT JOIN {app}.record ON record.uri = stone.uri
-ON CONFLICT (uri) DO UPDATE
-SET rev = EXCLUDED.rev, parent = coalesce(EXCLUDED.parent, known.parent),
-  since = coalesce(EXCLUDED.since, known.since), facts = coalesce(EXCLUDED.facts, known.facts),
-  time = CASE WHEN EXCLUDED.facts IS NULL AND known.facts IS NOT NULL AND known.rev <> '' THEN known.time
-    ELSE EXCLUDED.time END
-"""
-_REMEMBER = """
-UPDATE {own}.tombstone SET parent = new.parent, since = new.since, facts = new.facts
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS new(uri, parent, since, facts)
-WHERE tombstone.uri = new.uri AND tombstone.facts IS NULL
-"""
-_DEAD_LETTERS = """
-INSERT INTO {own}.dead_letter (stream, entry_id, did, uri, reason, sqlstate, payload, error)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
-ON CONFLICT (stream, entry_id) DO NOTHING
 """

@@ -80,6 +80,7 @@ _LEFTOVERS = (
     "DELETE FROM {app}.notification WHERE author = $1 OR did = $1",
     "DELETE FROM {app}.op_thread_reply WHERE uri LIKE 'at://' || $1 || '/%'",
     "DELETE FROM {own}.tombstone WHERE did = $1",
+    "DELETE FROM {own}.life WHERE uri >= 'at://' || $1 || '/' AND uri < 'at://' || $1 || '0'",  # 0 comes after /
     "DELETE FROM {own}.snapshot WHERE did = $1",
     "DELETE FROM {own}.handle_check WHERE did = $1",
     "DELETE FROM {own}.resync WHERE did = $1",

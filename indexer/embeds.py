@@ -1,6 +1,6 @@
 """What a post embeds, as rows: images, galleries, links, videos, records, and a record with media."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.syntax import collection_of
@@ -13,7 +13,7 @@ IMAGE = Table("post_embed_image", ("postUri", "position", "imageCid", "alt"), ow
 GALLERY_IMAGE = Table("post_embed_gallery_image", ("postUri", "position", "imageCid", "alt"), owner="postUri")
 EXTERNAL = Table("post_embed_external", ("postUri", "uri", "title", "description", "thumbCid"), owner="postUri")
 VIDEO = Table("post_embed_video", ("postUri", "videoCid", "alt"), owner="postUri")
-RECORD = Table("post_embed_record", ("postUri", "embedUri", "embedCid"), owner="postUri")
+RECORD = Table("post_embed_record", ("postUri", "embedUri", "embedCid"), owner="postUri", returns=("embedUri",))
 QUOTE = Table(
     "quote",
     ("uri", "cid", "subject", "subjectCid", "createdAt", "indexedAt"),
@@ -28,6 +28,17 @@ def embed_rows(record: Record) -> Iterator[Row]:
         rows = _ROWS.get(embed.get("$type", ""))
         if rows:
             yield from rows(record, embed)
+
+
+def quotes_lost_before(gone: Mapping[Table, Sequence[Any]]) -> Iterator[str]:
+    """Of posts that go: what they quoted, where the row of the quote has gone already, with the post that it was of.
+
+    It has counted until now.
+    """
+    quoting = {row["uri"] for row in gone.get(QUOTE, ())}
+    for row in gone.get(RECORD, ()):
+        if collection_of(row["embedUri"]) == POST_COLLECTION and row["postUri"] not in quoting:
+            yield row["embedUri"]
 
 
 def quoted_post(value: dict[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _THREADGATE = "app.bsky.feed.threadgate"
+MENTION = "app.bsky.richtext.facet#mention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +57,5 @@ def mentions(post: Mapping[str, Any]) -> list[str]:
         feature["did"]
         for facet in post.get("facets") or ()
         for feature in facet.get("features") or ()
-        if feature.get("$type") == "app.bsky.richtext.facet#mention"
+        if feature.get("$type") == MENTION
     ]

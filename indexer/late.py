@@ -1,80 +1,118 @@
 """Which posts a batch puts in another light, though they were settled before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
+from common.events import CreateEvent, RecordEvent, UpdateEvent
 from common.syntax import collection_of
 from indexer.batch import Batch
+from indexer.lexicon_formats import normalised
+from indexer.lives import POST, POST_GATE, REMEMBERED, THREAD_GATE
 from indexer.session import Session
 from indexer.threads import TOLD_ANCESTORS
 
 
-async def late_posts(session: Session, batch: Batch, posts: Sequence[str]) -> dict[str, bool]:
-    """Posts that were settled before something that they depend on came, though it was there when they were written.
+async def late_posts(session: Session, batch: Batch) -> list[str]:
+    """Posts that may have been settled before something that they depend on, nearest first.
 
-    True for those below a post that was not there any more, as has come to light. `posts`: the posts of the batch.
+    In the order of the network nothing comes late, and what a batch tells concerns only what is written from then on.
     """
-    causes = [posts, *(uris_of(batch, collection) for collection in _CAUSES)]
-    if not any(causes):
-        return {}
-    return {row["uri"]: row["orphaned"] for row in await session.fetch(_LATE, *causes, TOLD_ANCESTORS)}
+    news = _news(batch)
+    if not news:
+        return []
+    arguments = [part for collection in REMEMBERED for part in _columns_of(news, collection)]
+    return [row["uri"] for row in await session.fetch(_LATE, *arguments, TOLD_ANCESTORS)]
 
 
 def uris_of(batch: Batch, collection: str) -> list[str]:
     return sorted(uri for uri in batch.newest if collection_of(uri) == collection)
 
 
-_CAUSES = (
-    "app.bsky.feed.threadgate",
-    "app.bsky.feed.postgate",
-    "app.bsky.graph.follow",
-    "app.bsky.graph.listitem",
-)
-# An index serves only one collation: all URIs here have that of the posts. Found are
-# replies that were there before a post above them (as far as those are told), nearest first, be it to come or to go;
-# replies in a thread from before its gate; quotes from before the gate of the post; replies between two people, written
-# after one of them began to follow the other; replies of somebody on a list, written after they were put there
-_LATE = """
-WITH RECURSIVE below AS (
-  SELECT next.uri, next.time, 1 AS depth, stone.time AS gone
-  FROM unnest($1::text[]) AS above(uri) LEFT JOIN {own}.tombstone AS stone ON stone.uri = above.uri
-  JOIN LATERAL (
-    SELECT post.uri, post."indexedAt" AS time FROM {app}.post WHERE "replyParent" = above.uri
-    UNION ALL
-    SELECT tombstone.uri COLLATE "default", NULL FROM {own}.tombstone WHERE parent = above.uri
-  ) AS next ON true
+def _news(batch: Batch) -> dict[str, str]:
+    """What others are judged by: the time from which on they may have to be judged anew.
+
+    A post that comes also concerns those that were written below it before.
+    """
+    news: dict[str, str] = {}
+    for event in _events(batch):
+        if event.collection in REMEMBERED:
+            came = event.collection == POST and isinstance(event, CreateEvent | UpdateEvent)
+            time = "" if came else normalised(event.time)
+            news[event.uri] = min(time, news.get(event.uri, time))
+    return news
+
+
+def _events(batch: Batch) -> Iterator[RecordEvent]:
+    items: Iterable[object] = (item.event for item in (*batch.newest.values(), *batch.superseded))
+    return (event for event in items if isinstance(event, RecordEvent))
+
+
+def _columns_of(news: dict[str, str], collection: str) -> tuple[list[str], list[str]]:
+    uris = sorted(uri for uri in news if collection_of(uri) == collection)
+    return uris, [news[uri] for uri in uris]
+
+
+# the replies of a post, those that are gone included: below them others may stand that are there
+_REPLIES = """(
+  SELECT post.uri, post."indexedAt" AS time, false AS is_gone FROM {{app}}.post WHERE "replyParent" = {above}
   UNION ALL
-  SELECT next.uri, next.time, depth + 1, gone
-  FROM below JOIN LATERAL (
-    SELECT post.uri, post."indexedAt" AS time FROM {app}.post WHERE "replyParent" = below.uri
-    UNION ALL
-    SELECT tombstone.uri COLLATE "default", NULL FROM {own}.tombstone WHERE parent = below.uri
-  ) AS next ON true
-  WHERE depth < $6
+  SELECT life.uri COLLATE "default", since, true FROM {{own}}.life WHERE parent = {above}
+)"""
+_MOST = 100  # of what is gone, one below the other
+
+# An index serves only one collation: all URIs here have that of the posts. Found are replies below a post, as far up as
+# posts tell; replies in a thread whose gate this is, or whose root may name whom its gate lets in; quotes of the post
+# of a gate; replies between two people of whom one follows the other; replies of somebody on a list
+_LATE = f"""
+WITH RECURSIVE changed AS (SELECT * FROM unnest($1::text[], $2::text[]) AS changed(uri, news)),
+below AS (
+  SELECT next.uri, next.time, is_gone, changed.news, 1 AS depth
+  FROM changed JOIN LATERAL {_REPLIES.format(above="changed.uri")} AS next ON true
+  UNION
+  SELECT next.uri, next.time, next.is_gone, news, depth + 1
+  FROM below JOIN LATERAL {_REPLIES.format(above="below.uri")} AS next ON true
+  WHERE depth < CASE WHEN below.is_gone THEN {_MOST} ELSE $11 END
 ),
 gated AS (
-  SELECT post.uri, thread_gate."indexedAt" AS since FROM {app}.thread_gate
-  JOIN {app}.post ON post."replyParent" = thread_gate."postUri" WHERE thread_gate.uri = ANY($2::text[])
+  SELECT replace(gate.uri, '/{THREAD_GATE}/', '/{POST}/') AS uri, NULL AS time, true AS is_gone, news
+  FROM unnest($3::text[], $4::text[]) AS gate(uri, news)
   UNION
-  SELECT post.uri, gated.since FROM gated JOIN {app}.post ON post."replyParent" = gated.uri
+  SELECT changed.uri, NULL, true, news
+  FROM changed, LATERAL (SELECT replace(changed.uri, '/{POST}/', '/{THREAD_GATE}/') AS uri) AS gate
+  WHERE EXISTS (SELECT 1 FROM {{app}}.record WHERE record.uri = gate.uri)
+    OR EXISTS (SELECT 1 FROM {{own}}.life WHERE life.uri = gate.uri)
+  UNION
+  SELECT next.uri, next.time, next.is_gone, news
+  FROM gated JOIN LATERAL {_REPLIES.format(above="gated.uri")} AS next ON true
+),
+tie AS (
+  SELECT creator AS one, "subjectDid" AS other, news
+  FROM unnest($7::text[], $8::text[]) AS changed(uri, news) JOIN {{app}}.follow ON follow.uri = changed.uri
+  UNION
+  SELECT split_part(life.uri, '/', 3), says::json ->> 'subject', news
+  FROM unnest($7::text[], $8::text[]) AS changed(uri, news) JOIN {{own}}.life ON life.uri = changed.uri
+  WHERE says IS NOT NULL
+),
+listed AS (
+  SELECT "subjectDid" AS person, news
+  FROM unnest($9::text[], $10::text[]) AS changed(uri, news) JOIN {{app}}.list_item ON list_item.uri = changed.uri
+  UNION
+  SELECT says::json ->> 'subject', news
+  FROM unnest($9::text[], $10::text[]) AS changed(uri, news) JOIN {{own}}.life ON life.uri = changed.uri
+  WHERE says IS NOT NULL
 ),
 found AS (
-  SELECT uri, depth, gone <= time AS orphaned FROM below WHERE time IS NOT NULL
+  SELECT uri, depth FROM below WHERE NOT is_gone AND time >= news
   UNION ALL
-  SELECT post.uri, 0, false FROM gated JOIN {app}.post ON post.uri = gated.uri WHERE post."indexedAt" >= gated.since
+  SELECT uri, 0 FROM gated WHERE NOT is_gone AND time >= news
   UNION ALL
-  SELECT quote.uri, 0, false FROM {app}.post_gate JOIN {app}.quote
-    ON quote.subject = post_gate."postUri" AND quote."indexedAt" >= post_gate."indexedAt"
-  WHERE post_gate.uri = ANY($3::text[])
+  SELECT quote.uri, 0 FROM unnest($5::text[], $6::text[]) AS gate(uri, news) JOIN {{app}}.quote
+    ON quote.subject = replace(gate.uri, '/{POST_GATE}/', '/{POST}/') AND quote."indexedAt" >= news
   UNION ALL
-  SELECT post.uri, 0, false FROM {app}.follow JOIN {app}.post
-    ON post.creator IN (follow.creator, follow."subjectDid") AND post."sortAt" >= follow."indexedAt"
-  WHERE follow.uri = ANY($4::text[]) AND starts_with(
-    post."replyRoot", 'at://' || CASE post.creator WHEN follow.creator THEN "subjectDid" ELSE follow.creator END || '/'
-  )
+  SELECT post.uri, 0 FROM tie JOIN {{app}}.post ON post.creator IN (one, other) AND post."sortAt" >= news
+  WHERE starts_with(post."replyRoot", 'at://' || CASE post.creator WHEN one THEN other ELSE one END || '/')
   UNION ALL
-  SELECT post.uri, 0, false FROM {app}.list_item JOIN {app}.post
-    ON post.creator = list_item."subjectDid" AND post."sortAt" >= list_item."indexedAt"
-  WHERE list_item.uri = ANY($5::text[]) AND post."replyRoot" IS NOT NULL
+  SELECT post.uri, 0 FROM listed JOIN {{app}}.post ON post.creator = person AND post."sortAt" >= news
+  WHERE post."replyRoot" IS NOT NULL
 )
-SELECT uri, coalesce(bool_or(orphaned), false) AS orphaned FROM found GROUP BY uri ORDER BY min(depth), uri
+SELECT uri FROM found GROUP BY uri ORDER BY min(depth), uri
 """

@@ -5,23 +5,23 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import orjson
+
 from common.errors import BadInput
-from common.events import CreateEvent, DeleteEvent, RecordEvent, UpdateEvent
+from common.events import CreateEvent, LabelEvent, RecordEvent, StreamEvent, UpdateEvent
 from common.syntax import collection_of, tid_microseconds, utc_text
 from indexer.batch import Batch, Item
 from indexer.lexicon_formats import normalised
+from indexer.lives import REMEMBERED, Life, end, life
 from indexer.records import HANDLERS
 from indexer.tables import Counter as TableCounter
 from indexer.tables import Row, Table
-from indexer.version import REMEMBERED, RecordRow, Version, facts_of, version_of
-
-# what these said before an edit still holds for what was written before it
-GATES = ("app.bsky.feed.threadgate", "app.bsky.feed.postgate")
+from indexer.version import RecordRow, Version, version_of
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The registers of a batch's keys: live records, tombstones, and the rev up to which a repo is reflected.
+    """The registers of a batch's keys: live records, deletions, and the rev up to which a repo is reflected.
 
     `removed`: repos that went with their accounts.
     """
@@ -39,14 +39,14 @@ class Tombstone:
     uri: str
     did: str
     rev: str
-    time: str
 
 
 @dataclass(slots=True)
 class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
-    `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark. `facts`: what a tombstone
-    should know of a version that came after it (its parent, since when it held, and JSON).
+    `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark, by their keys there.
+    `ending`: records that are there and about to go, whose lives others have to know of; `lives` is what else has
+    come to light of such.
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -61,8 +61,9 @@ class Plan:
     tombstones: list[Tombstone] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
     touched: set[tuple[TableCounter, str]] = field(default_factory=set)
-    ghosts: list[Row] = field(default_factory=list)
-    facts: dict[str, tuple[str | None, str | None, str]] = field(default_factory=dict)
+    ghosts: dict[tuple[str, ...], Row] = field(default_factory=dict)
+    ending: list[str] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
@@ -89,6 +90,7 @@ def plan(batch: Batch, known: Known, collections: Container[str] = HANDLERS) -> 
         else:
             result.outcomes["unknown_collection"] += 1
     for item in batch.superseded:
+        _pass(result, known, item, batch)
         _touch(result, item)
         result.outcomes["superseded"] += 1
     return result
@@ -101,8 +103,8 @@ def _plan_one(result: Plan, known: Known, batch: Batch, uri: str) -> None:
     rev, cid = known.live.get(uri, ("", ""))
     newest = max(rev, known.dead.get(uri, ""), known.floors.get(event.did, ""))
     if event.rev <= newest:
+        _pass(result, known, item, batch)
         _touch(result, item)
-        _remember(result, known, event)
         result.outcomes["stale"] += 1
     elif isinstance(event, CreateEvent | UpdateEvent) and event.cid == cid:
         result.lifted.append((uri, event.rev))
@@ -127,9 +129,7 @@ def _plan_write(
         result.outcomes[version.reason] += 1
         return
     if was_live:
-        _remove_rows(result, uri)
-        if event.collection in GATES:
-            result.tombstones.append(Tombstone(uri, event.did, known.live[uri][0], normalised(event.time)))
+        _end(result, uri)
     elif uri in known.dead:
         result.revived.append(uri)
     _write(result, uri, version)
@@ -148,27 +148,52 @@ def _write(result: Plan, uri: str, version: Version) -> None:
 
 def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool) -> None:
     """A version that cannot be indexed counts as present at its rev, and holds nothing: the older one is gone too."""
-    result.tombstones.append(Tombstone(uri, event.did, event.rev, normalised(event.time)))
+    if event.collection in REMEMBERED:
+        result.lives.append(end(uri, event.rev, normalised(event.time)))
+    else:
+        result.tombstones.append(Tombstone(uri, event.did, event.rev))
     if was_live:
         result.deleted.append(uri)
-        _remove_rows(result, uri)
+        _end(result, uri)
 
 
-def _remember(result: Plan, known: Known, event: RecordEvent) -> None:
-    """What a snapshot has overtaken is gone since that snapshot, unless its own deletion tells since when."""
-    if event.collection not in REMEMBERED or event.uri in known.live or known.dead.get(event.uri):
+def _pass(result: Plan, known: Known, item: Item, batch: Batch) -> None:
+    """A version that is not the newest has been there before. If a snapshot went past it, it was gone by then."""
+    event = item.event
+    assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
+    rev, cid = known.live.get(event.uri, ("", ""))
+    if event.collection not in REMEMBERED or event.did in known.removed or event.rev == rev:
         return
-    if event.did in known.removed:
-        return
-    if isinstance(event, DeleteEvent):
-        result.tombstones.append(Tombstone(event.uri, event.did, event.rev, normalised(event.time)))
-    elif event.uri not in known.dead:
-        result.tombstones.append(gone_since(event.uri, event.did, known.floors[event.did]))
+    passed, floor = _life(event), known.floors.get(event.did, "")
+    newest = batch.newest[event.uri]
+    if passed.says and _cid(event) in (cid, _cid(newest.event) if newest is not item else ""):
+        return  # the same version, known by a newer rev
+    result.lives.append(passed)
+    if passed.says and max(rev, known.dead.get(event.uri, "")) < event.rev < floor:
+        result.lives.append(gone_since(event.uri, floor))
 
 
-def gone_since(uri: str, did: str, rev: str) -> Tombstone:
-    """Of a key that a snapshot of this rev does not have. Which version went, is not known."""
-    return Tombstone(uri, did, "", utc_text(datetime.fromtimestamp(tid_microseconds(rev) / 1_000_000, UTC)))
+def _cid(event: StreamEvent | LabelEvent | None) -> str:
+    return event.cid if isinstance(event, CreateEvent | UpdateEvent) else ""
+
+
+def _life(event: RecordEvent) -> Life:
+    time = normalised(event.time)
+    version = version_of(event, event.uri) if isinstance(event, CreateEvent | UpdateEvent) else None
+    if version is None or isinstance(version, BadInput):
+        return end(event.uri, event.rev, time)
+    return life(event.uri, event.rev, time, event.collection, orjson.loads(version.record.json))
+
+
+def gone_since(uri: str, rev: str) -> Life:
+    """Of a key that a snapshot of this rev does not have."""
+    return end(uri, rev, utc_text(datetime.fromtimestamp(tid_microseconds(rev) / 1_000_000, UTC)))
+
+
+def _end(result: Plan, uri: str) -> None:
+    _remove_rows(result, uri)
+    if collection_of(uri) in REMEMBERED:
+        result.ending.append(uri)
 
 
 def _remove_rows(result: Plan, uri: str) -> None:
@@ -194,9 +219,9 @@ def _touch(result: Plan, item: Item) -> None:
         return
     rows = version.rows
     result.touched.update(key for row in rows for key in counted_keys(row))
-    if facts := facts_of(version):
-        result.facts[event.uri] = facts
-    result.ghosts += [row.marked_deleted(normalised(event.time)) for row in rows if row.table.deleted_at]
+    for row in rows:
+        if row.table.deleted_at:
+            result.ghosts[tuple(row[column] for column in row.table.key)] = row.marked_deleted(normalised(event.time))
 
 
 def counted_keys(row: Row) -> Iterator[tuple[TableCounter, str]]:

@@ -96,7 +96,9 @@ def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 @functools.cache
 def _returned(table: Table) -> tuple[str, ...]:
     counted = [name for counter in table.counters for name in (counter.by, counter.unless) if name]
-    return tuple(dict.fromkeys([table.owner, *table.unique, *counted, *(["cid"] if table.farewell else [])]))
+    return tuple(
+        dict.fromkeys([table.owner, *table.unique, *counted, *table.returns, *(["cid"] if table.farewell else [])])
+    )
 
 
 def _on_conflict(table: Table) -> str:

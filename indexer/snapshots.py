@@ -9,9 +9,9 @@ from typing import Any
 from common.collection_filter import CollectionFilter
 from common.syntax import collection_of
 from indexer.batch import Layout, SnapshotProgress, ranges
+from indexer.lives import REMEMBERED
 from indexer.plan import Plan, gone_since, remove
 from indexer.session import Session
-from indexer.version import REMEMBERED
 
 
 async def advance(session: Session, progress: Mapping[Layout, SnapshotProgress]) -> Plan:
@@ -28,8 +28,9 @@ async def advance(session: Session, progress: Mapping[Layout, SnapshotProgress])
         if noted and noted[0]["complete"]:
             gone = await _lacking(session, layout, noted[0]["collections"])
             remove(wanted, gone)
-            did, rev, _ = layout
-            wanted.tombstones += [gone_since(uri, did, rev) for uri in gone if collection_of(uri) in REMEMBERED]
+            remembered = [uri for uri in gone if collection_of(uri) in REMEMBERED]
+            wanted.ending += remembered
+            wanted.lives += [gone_since(uri, layout[1]) for uri in remembered]
             await _close(session, layout)
     return wanted
 
@@ -42,10 +43,10 @@ async def _lacking(session: Session, layout: Layout, collections: list[str]) -> 
 
 
 async def _close(session: Session, layout: Layout) -> None:
-    """From here on everything at or below the snapshot's rev is reflected: a tombstone is only kept for its facts."""
+    """From here on everything at or below the snapshot's rev is reflected, without any tombstones."""
     did, rev, _ = layout
     await session.execute(_RAISE_FLOOR, did, rev)
-    await session.execute(_FORGET, did, rev, REMEMBERED)
+    await session.execute("DELETE FROM {own}.tombstone WHERE did = $1 AND rev <= $2", did, rev)
     await session.execute("DELETE FROM {own}.snapshot WHERE did = $1 AND rev <= $2", did, rev)
 
 
@@ -60,9 +61,6 @@ RETURNING seen @> int4range(0, $3 + 1) AS complete, collections
 """
 _OLDER = """
 SELECT uri FROM {app}.record WHERE did = $1 AND coalesce(rev, '') COLLATE "C" < $2 ORDER BY uri
-"""
-_FORGET = """
-DELETE FROM {own}.tombstone WHERE did = $1 AND rev <= $2 AND split_part(uri, '/', 4) <> ALL ($3::text[])
 """
 _RAISE_FLOOR = """
 INSERT INTO {own}.repo AS known (did, floor_rev) VALUES ($1, $2)

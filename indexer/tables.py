@@ -33,6 +33,7 @@ class Table:
     `types` gives the SQL type of the columns that are not text; generated columns are left out altogether.
     Records with a row where `notifies` is set tell people of it, and take that back with the row.
     `farewell` is the reason of the notification that the subject gets when a row goes; the earlier ones then stay.
+    `returns`: what else of a row is of interest when it goes.
     Where `deleted_at` names a column, rows are never removed but marked there, and found again by `key`.
     """
 
@@ -46,6 +47,7 @@ class Table:
     farewell: str = ""
     deleted_at: str = ""
     key: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
     _in_order: Callable[[Mapping[str, Any]], Values] = field(init=False, repr=False)
     _positions: Mapping[str, int] = field(init=False, repr=False)
 

@@ -9,16 +9,23 @@ import orjson
 from indexer.embeds import quoted_post
 from indexer.gate_rules import Relations, rule_lists
 from indexer.session import Session, columns
-from indexer.threads import TOLD_ANCESTORS, Gate, Post
+from indexer.threads import TOLD_ANCESTORS, Post, Verdict
 
 
 async def read_posts(session: Session, uris: Sequence[str]) -> dict[str, Post]:
     """The posts that exist among `uris`, with everything that their flags and notifications depend on."""
     posts = {row["uri"]: _post(row) for row in await session.fetch(_READ, uris)}
-    found = sorted(posts)
-    for row in await session.fetch(_ANCESTORS, found, TOLD_ANCESTORS):
-        posts[row["post"]].ancestors.append(row["ancestor"])
-    for row in await session.fetch(_TOLD, found):
+    replies = sorted(uri for uri, post in posts.items() if post.parent)
+    if replies:
+        for row in await session.fetch(_PLACES, replies):
+            post = posts[row["post"]]
+            if row["above"] is None:
+                post.in_place = True
+            else:
+                post.above[row["above"]] = row["misplaced"]
+        for row in await session.fetch(_ANCESTORS, replies, TOLD_ANCESTORS):
+            posts[row["post"]].ancestors.append(row["ancestor"])
+    for row in await session.fetch(_TOLD, sorted(posts)):
         posts[row["recordUri"]].told[row["did"]] = (row["reason"], row["reasonSubject"])
     await _read_quoted_gates(session, posts)
     return posts
@@ -32,9 +39,7 @@ async def read_relations(session: Session, posts: Iterable[Post]) -> dict[str, R
     pairs = [(post.uri, post.creator, root_author(post), post.time) for post in gated.values()]
     follows = await session.fetch(_FOLLOWS, *columns(pairs))
     asked = [
-        (post.uri, post.creator, list_uri, post.time)
-        for post in gated.values()
-        for list_uri in rule_lists(post.gate_in_force() or {})
+        (post.uri, post.creator, list_uri, post.time) for post in gated.values() for list_uri in rule_lists(post.gate)
     ]
     members: Mapping[str, set[str]] = defaultdict(set)
     for row in await session.fetch(_MEMBERS, *columns(asked)) if asked else ():
@@ -59,21 +64,12 @@ def _post(row: Any) -> Post:
         sort_at=row["sortAt"],
         root=row["replyRoot"],
         parent=row["replyParent"],
-        invalid=row["invalidReplyRoot"],
-        violates=row["violatesThreadGate"],
-        violates_embedding=row["violatesEmbeddingRules"],
+        stored=Verdict(row["invalidReplyRoot"], row["violatesThreadGate"], row["violatesEmbeddingRules"]),
         value=value,
-        parent_known=row["parent_known"],
-        parent_root=row["parent_root"],
-        parent_invalid=row["parent_invalid"],
-        gate=_gate(row["gate"], row["gate_time"]),
+        gate=orjson.loads(row["gate"] or "{}"),
         root_value=orjson.loads(row["root"]) if row["root"] else None,
         quoted=quoted_post(value),
     )
-
-
-def _gate(text: str | None, time: str) -> Gate | None:
-    return Gate(orjson.loads(text), time) if text else None
 
 
 async def _read_quoted_gates(session: Session, posts: Mapping[str, Post]) -> None:
@@ -85,63 +81,76 @@ async def _read_quoted_gates(session: Session, posts: Mapping[str, Post]) -> Non
         return
     for row in await session.fetch(_QUOTED_GATES, sorted(by_gate)):
         for post in by_gate[row["uri"]]:
-            if row["time"] <= post.time and (row["until"] is None or row["until"] > post.time):
-                post.quoted_gate = _gate(row["json"], row["time"])
+            if row["since"] <= post.time < row["until"]:
+                post.quoted_gate = orjson.loads(row["says"])
 
 
-# A gate's facts are what its author wrote, so facts are looked into only where they are known to be ours.
-# What is gone now, and was there when the post was written, counts as there: tombstones of a later time tell
-_READ = """
+# every version that a record is known to have had; the one that is there has no end
+_VERSIONS = """(
+  SELECT since, until, says FROM {{own}}.life WHERE life.uri = {uri} AND says IS NOT NULL
+  UNION ALL
+  SELECT "indexedAt", 'never', json FROM {{app}}.record WHERE record.uri = {uri}
+)"""
+_THREAD_GATE = """replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')"""
+_READ = f"""
 SELECT post.uri, post.cid, post.creator, post."indexedAt", post."sortAt", post."replyRoot", post."replyParent",
   post."invalidReplyRoot", post."violatesThreadGate", post."violatesEmbeddingRules", record.json,
-  parent.uri IS NOT NULL OR parent_stone.facts IS NOT NULL AS parent_known,
-  coalesce(parent_post."replyRoot", post_stone.facts::json ->> 'root') AS parent_root,
-  coalesce(parent_post."invalidReplyRoot", (post_stone.facts::json ->> 'invalid')::boolean) AS parent_invalid,
-  coalesce(gate_stone.facts, gate.json) AS gate,
-  CASE WHEN gate_stone.facts IS NULL THEN gate."indexedAt" ELSE coalesce(gate_stone.since, '') END AS gate_time,
-  root.json AS root
-FROM {app}.post
-JOIN {app}.record ON record.uri = post.uri
-LEFT JOIN {app}.record AS parent ON parent.uri = post."replyParent"
-LEFT JOIN {app}.post AS parent_post ON parent_post.uri = post."replyParent"
-LEFT JOIN {own}.tombstone AS parent_stone
-  ON parent_stone.uri = post."replyParent" AND parent.uri IS NULL AND parent_stone.time > post."indexedAt"
-LEFT JOIN {own}.tombstone AS post_stone
-  ON post_stone.uri = parent_stone.uri AND post_stone.uri LIKE '%/app.bsky.feed.post/%'
-LEFT JOIN {app}.record AS gate
-  ON gate.uri = replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
-LEFT JOIN {own}.tombstone AS gate_stone
-  ON (gate.uri IS NULL OR gate."indexedAt" > post."indexedAt") AND gate_stone.time > post."indexedAt"
-  AND gate_stone.uri =
-    replace(coalesce(post."replyRoot", post.uri), '/app.bsky.feed.post/', '/app.bsky.feed.threadgate/')
-LEFT JOIN {app}.record AS root
-  ON root.uri = post."replyRoot" AND (gate.uri IS NOT NULL OR gate_stone.uri IS NOT NULL)
+  gate.says AS gate, root.says AS root
+FROM {{app}}.post
+JOIN {{app}}.record ON record.uri = post.uri
+LEFT JOIN LATERAL (
+  SELECT says FROM {_VERSIONS.format(uri=_THREAD_GATE)} AS version
+  WHERE since <= post."indexedAt" AND until > post."indexedAt"
+) AS gate ON true
+LEFT JOIN LATERAL (
+  SELECT says FROM {_VERSIONS.format(uri='post."replyRoot"')} AS version WHERE until > post."indexedAt"
+  ORDER BY until LIMIT 1
+) AS root ON gate.says IS NOT NULL
 WHERE post.uri = ANY($1::text[])
 """
+# up from each reply, through what is gone but was there when what hangs on it was written, as long as it is of the same
+# thread: found is what is there now, or that a root which is gone had carried it all
+_PLACES = """
+WITH RECURSIVE chain AS (
+  SELECT uri AS post, "replyParent" AS parent, "replyRoot" AS root, "indexedAt" AS time
+  FROM {app}.post WHERE uri = ANY($1::text[])
+  UNION
+  SELECT chain.post, life.parent, chain.root, life.since
+  FROM chain JOIN {own}.life ON life.uri = chain.parent AND life.until > chain.time AND life.says IS NOT NULL
+    AND life.root = chain.root AND chain.parent <> chain.root
+)
+SELECT chain.post, NULL AS above, false AS misplaced
+FROM chain JOIN {own}.life ON life.uri = chain.parent AND life.until > chain.time AND life.says IS NOT NULL
+WHERE chain.parent = chain.root AND life.root IS NULL
+UNION
+SELECT chain.post, record.uri, coalesce(above."invalidReplyRoot", false)
+FROM chain JOIN {app}.record ON record.uri = chain.parent LEFT JOIN {app}.post AS above ON above.uri = record.uri
+WHERE CASE chain.parent WHEN chain.root THEN above."replyRoot" IS NULL ELSE above."replyRoot" = chain.root END
+"""
+# of what stands above a post, the version of that time, or the next that came
 _ANCESTORS = """
 WITH RECURSIVE above AS (
   SELECT uri AS post, "indexedAt" AS time, "replyParent" AS ancestor, 1 AS height
-  FROM {app}.post WHERE uri = ANY($1::text[]) AND "replyParent" IS NOT NULL
+  FROM {app}.post WHERE uri = ANY($1::text[])
   UNION ALL
   SELECT above.post, above.time, next.parent, height + 1
   FROM above JOIN LATERAL (
-    SELECT post."replyParent" AS parent FROM {app}.post WHERE post.uri = above.ancestor
+    SELECT parent, until FROM {own}.life
+    WHERE life.uri = above.ancestor AND until > above.time AND says IS NOT NULL
     UNION ALL
-    SELECT tombstone.parent FROM {own}.tombstone WHERE tombstone.uri = above.ancestor AND tombstone.time > above.time
+    SELECT post."replyParent", 'never' FROM {app}.post WHERE post.uri = above.ancestor
+    ORDER BY until LIMIT 1
   ) AS next ON next.parent IS NOT NULL
   WHERE height < $2
 )
 SELECT above.post, ancestor FROM above
 WHERE EXISTS (SELECT 1 FROM {app}.post WHERE post.uri = ancestor)
-  OR EXISTS (
-    SELECT 1 FROM {own}.tombstone WHERE tombstone.uri = ancestor AND tombstone.time > above.time AND facts IS NOT NULL
-  )
+  OR EXISTS (SELECT 1 FROM {own}.life WHERE life.uri = ancestor AND until > above.time AND says IS NOT NULL)
 ORDER BY height
 """
-_QUOTED_GATES = """
-SELECT uri, json, "indexedAt" AS time, NULL AS until FROM {app}.record WHERE uri = ANY($1::text[])
-UNION ALL
-SELECT uri, facts, coalesce(since, ''), time FROM {own}.tombstone WHERE uri = ANY($1::text[]) AND facts IS NOT NULL
+_QUOTED_GATES = f"""
+SELECT gate.uri, since, until, says
+FROM unnest($1::text[]) AS gate(uri) JOIN LATERAL {_VERSIONS.format(uri="gate.uri")} AS version ON true
 """
 _TOLD = """
 SELECT did, "recordUri", reason, "reasonSubject" FROM {app}.notification WHERE "recordUri" = ANY($1::text[])
@@ -155,11 +164,12 @@ FROM (
     ON follow.creator IN (replier, author) AND "indexedAt" <= time
     AND "subjectDid" = CASE follow.creator WHEN replier THEN author ELSE replier END
   UNION ALL
-  SELECT asked.*, tombstone.did
+  SELECT asked.*, split_part(life.uri, '/', 3)
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
-  JOIN {own}.tombstone ON tombstone.did IN (replier, author) AND tombstone.time > asked.time
-    AND CASE WHEN tombstone.uri LIKE '%/app.bsky.graph.follow/%' THEN facts::json ->> 'since' <= asked.time
-      AND facts::json ->> 'subject' = CASE tombstone.did WHEN replier THEN author ELSE replier END END
+  CROSS JOIN LATERAL unnest(ARRAY[replier, author], ARRAY[author, replier]) AS pair(one, other)
+  JOIN {own}.life ON life.uri >= 'at://' || one || '/app.bsky.graph.follow/'
+    AND life.uri < 'at://' || one || '/app.bsky.graph.follow0'
+    AND since <= asked.time AND until > asked.time AND says::json ->> 'subject' = other
 ) AS tie
 GROUP BY post
 """
@@ -170,7 +180,8 @@ JOIN {app}.list_item ON "listUri" = asked.list AND "subjectDid" = person AND "in
 UNION ALL
 SELECT asked.post, asked.list
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, person, list, time)
-JOIN {own}.tombstone ON tombstone.did = split_part(asked.list, '/', 3) AND tombstone.time > asked.time
-  AND CASE WHEN tombstone.uri LIKE '%/app.bsky.graph.listitem/%' THEN facts::json ->> 'since' <= asked.time
-    AND facts::json ->> 'list' = asked.list AND facts::json ->> 'subject' = person END
+JOIN {own}.life ON life.uri >= 'at://' || split_part(asked.list, '/', 3) || '/app.bsky.graph.listitem/'
+  AND life.uri < 'at://' || split_part(asked.list, '/', 3) || '/app.bsky.graph.listitem0'
+  AND since <= asked.time AND until > asked.time
+  AND says::json ->> 'list' = asked.list AND says::json ->> 'subject' = person
 """

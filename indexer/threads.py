@@ -1,11 +1,10 @@
 """Where a post stands among others: is its place in the thread valid, do gates forbid it, who is to be told.
 
-Each version of a post is settled once, when everything that came before it in time is there; what comes late (a parent
-after its reply, a gate after the reply that it forbids) settles again what it changes. The answers are kept: a later
-deletion of a parent, a follow or a gate does not change them, since a reply is judged by the time of its writing.
+A post is judged by what stood when it was written, and what of that came later, but never by what went later. So the
+answer follows from what has happened, however late we hear of it: what comes to light settles again what it changes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +17,21 @@ TOLD_ANCESTORS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    value: dict[str, Any]
-    time: str
+class Verdict:
+    """The three flags of a post: true, false and unknown, as the AppView writes them."""
+
+    invalid: bool | None
+    violates: bool | None
+    violates_embedding: bool | None
 
 
 @dataclass(slots=True)
 class Post:
-    """A post and what its place depends on. `ancestors`: the known posts above it, nearest first.
+    """A post and what its place depends on, as it was when it was written. `ancestors`: those above it, nearest first.
 
-    `told`: who has heard of it, why, and about what.
+    `gate` and `quoted_gate` are what its thread's gate said, and that of the post that it quotes. `in_place`: something
+    above it that is gone by now stood in its thread. `above`: what it hangs on of what is there now, and in its thread;
+    the value says whether that is misplaced itself. `told`: who has heard of it, why, and about what.
     """
 
     uri: str
@@ -37,50 +41,36 @@ class Post:
     sort_at: str
     root: str | None
     parent: str | None
-    invalid: bool | None
-    violates: bool | None
-    violates_embedding: bool | None
+    stored: Verdict
     value: dict[str, Any]
-    parent_known: bool
-    parent_root: str | None
-    parent_invalid: bool | None
-    gate: Gate | None
+    gate: dict[str, Any]
     root_value: dict[str, Any] | None
-    quoted: str | None = None
-    quoted_gate: Gate | None = None
+    quoted: str | None
+    quoted_gate: dict[str, Any] = field(default_factory=dict)
+    in_place: bool = False
+    above: dict[str, bool] = field(default_factory=dict)
     ancestors: list[str] = field(default_factory=list)
     told: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
     def forbids_its_quote(self) -> bool:
         """Whether who is quoted had forbidden it; one's own posts may always be quoted."""
-        gate = self.quoted_gate_in_force()
-        return gate is not None and authority_of(self.quoted or "") != self.creator and forbids_quotes(gate)
-
-    def quoted_gate_in_force(self) -> dict[str, Any] | None:
-        """The gate of the post that it quotes, if it was there when this was written."""
-        return self.quoted_gate.value if self.quoted_gate and self.quoted_gate.time <= self.time else None
-
-    def gate_in_force(self) -> dict[str, Any] | None:
-        """The gate of its thread, if it was there when the post was written."""
-        return self.gate.value if self.gate and self.gate.time <= self.time else None
+        return authority_of(self.quoted or "") != self.creator and forbids_quotes(self.quoted_gate)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The three flags of a post: true, false and unknown, as the AppView writes them."""
+def placed(posts: Mapping[str, Post]) -> set[str]:
+    """Those that stand where they say: below a post of the same thread that does so itself. Circles stand nowhere."""
+    found: set[str] = set()
+    waiting = sorted(posts.values(), key=lambda post: post.time)
+    while standing := [post for post in waiting if _stands(post, posts, found)]:
+        found.update(post.uri for post in standing)
+        waiting = [post for post in waiting if post.uri not in found]
+    return found
 
-    invalid: bool | None
-    violates: bool | None
-    violates_embedding: bool | None
 
-
-def misplaced(post: Post, parent_invalid: bool | None) -> bool:
-    """A reply whose parent is unknown or misplaced itself, or stands in another thread than the reply says."""
-    if not post.parent_known or parent_invalid:
+def _stands(post: Post, judged: Container[str], found: Container[str]) -> bool:
+    if post.parent is None or post.in_place:
         return True
-    if post.parent == post.root:
-        return post.parent_root is not None
-    return post.parent_root != post.root
+    return any(uri in found if uri in judged else not misplaced for uri, misplaced in post.above.items())
 
 
 def flags(invalid: bool, violates: bool) -> tuple[bool | None, bool | None]:
@@ -88,13 +78,12 @@ def flags(invalid: bool, violates: bool) -> tuple[bool | None, bool | None]:
     return (invalid, violates) if invalid or violates else (None, None)
 
 
-def notifications(post: Post, verdict: Verdict) -> Iterable[Row]:
+def notifications(post: Post, verdict: Verdict) -> dict[str, Row]:
     """One for each person at most: a mention before a quote before a reply; nobody hears of their own post."""
-    told = {post.creator, *post.told}
+    rows: dict[str, Row] = {}
     for to, reason, about in _reasons(post, verdict):
-        if to not in told:
-            told.add(to)
-            yield NOTIFICATION.row(
+        if to not in (post.creator, *rows):
+            rows[to] = NOTIFICATION.row(
                 did=to,
                 author=post.creator,
                 recordUri=post.uri,
@@ -103,6 +92,14 @@ def notifications(post: Post, verdict: Verdict) -> Iterable[Row]:
                 reasonSubject=about,
                 sortAt=post.sort_at,
             )
+    return rows
+
+
+def corrections(post: Post, verdict: Verdict) -> tuple[list[Row], list[str]]:
+    """Who has still to hear of a post, and who should not have heard of it, or not so."""
+    wanted = notifications(post, verdict)
+    right = {to for to, row in wanted.items() if post.told.get(to) == (row["reason"], row["reasonSubject"])}
+    return [row for to, row in wanted.items() if to not in right], sorted(post.told.keys() - right)
 
 
 def _reasons(post: Post, verdict: Verdict) -> Iterable[tuple[str, str, str | None]]:
@@ -112,27 +109,7 @@ def _reasons(post: Post, verdict: Verdict) -> Iterable[tuple[str, str, str | Non
         yield authority_of(post.quoted), "quote", post.quoted
     if verdict.violates:
         return
-    for ancestor in _heeded_ancestors(post):
-        yield authority_of(ancestor), "reply", ancestor
-
-
-def _heeded_ancestors(post: Post) -> Iterable[str]:
-    """Up to the first one that the gate hides."""
-    hidden = (post.gate_in_force() or {}).get("hiddenReplies") or ()
     for ancestor in post.ancestors:
-        yield ancestor
-        if ancestor in hidden:
+        yield authority_of(ancestor), "reply", ancestor
+        if ancestor in (post.gate.get("hiddenReplies") or ()):
             return
-
-
-def told_amiss(post: Post, verdict: Verdict, *, anew: bool) -> list[str]:
-    """Who should not have heard of a post, as it turns out: by a gate that came late; if it is judged `anew`, also by
-    posts above it that were gone already."""
-    heeded = {*_heeded_ancestors(post)}
-    above_hidden = {*post.ancestors} - heeded
-    return [
-        person
-        for person, (reason, about) in post.told.items()
-        if (reason == "reply" and (verdict.violates or about in above_hidden or (anew and about not in heeded)))
-        or (reason == "quote" and verdict.violates_embedding)
-    ]

@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from common.errors import BadInput
 from common.events import WrittenEvent
-from indexer.gates import GATE_TABLES
 from indexer.handler import Record
 from indexer.lexicon import validator
 from indexer.lexicon_formats import normalised
@@ -15,16 +14,6 @@ from indexer.records import HANDLERS
 from indexer.tables import Row
 
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
-
-
-# posts of others are judged by these as they were at the time, also when they are gone
-REMEMBERED = (
-    "app.bsky.feed.post",
-    "app.bsky.feed.threadgate",
-    "app.bsky.feed.postgate",
-    "app.bsky.graph.follow",
-    "app.bsky.graph.listitem",
-)
 
 
 class RecordRow(Struct, frozen=True):
@@ -70,23 +59,3 @@ def _refuse_nul(rows: Sequence[Row]) -> None:
         for value in row.values:
             if isinstance(value, str) and "\x00" in value:
                 raise BadInput("not_storable", f"NUL in a text of {row.table.name}")
-
-
-def facts_of(version: Version) -> tuple[str | None, str | None, str] | None:
-    """What others have to know of a record that is gone: what a post replied to; since when a gate held; and (JSON)
-    which thread a post stood in, what a gate said, who was tied."""
-    for row in version.rows:
-        if row.table in GATE_TABLES:
-            return None, version.record.indexed_at, version.record.json
-        if names := _FACTS.get(row.table.name):
-            facts = {name: row[column] for name, column in names.items()}
-            return row["replyParent"] if row.table.name == "post" else None, None, orjson.dumps(facts).decode()
-    return None
-
-
-# the same as in the statement of database.py that takes them down from the rows
-_FACTS = {
-    "post": {"root": "replyRoot"},
-    "follow": {"subject": "subjectDid", "since": "indexedAt"},
-    "list_item": {"list": "listUri", "subject": "subjectDid", "since": "indexedAt"},
-}

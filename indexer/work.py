@@ -11,12 +11,10 @@ import msgspec
 from common.delivery import Delivery
 from common.errors import BadInput
 from common.events import (
-    DeleteEvent,
     LabelEvent,
     RecordEvent,
     RepoEvent,
     StreamEvent,
-    UpdateEvent,
     decode_event,
     decode_labels,
 )
@@ -25,14 +23,13 @@ from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.lexicon_formats import normalised
-from indexer.plan import GATES, prepare
-from indexer.version import REMEMBERED
+from indexer.plan import prepare
 
 MAX_PORTION_BYTES = 8 << 20
 FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
 PREPARED_AT_ONCE = 5
-# of these, what is deleted or edited later in the batch may matter to others before that; nothing looks at the rest
-_LOOKED_AT = (*REMEMBERED, "app.bsky.graph.verification")
+# whose subjects are told that it came and, later, that it went
+_BIDS_FAREWELL = "app.bsky.graph.verification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +52,6 @@ class Work(Protocol):
         """What is left to do once a portion has been applied, and before it is acked."""
         ...
 
-    def changes_what_settling_reads(self, portion: Portion) -> bool:
-        """Whether the portions before it must be settled before it is applied."""
-        ...
-
 
 class EventWork:
     """firehose_live and firehose_backfill: events become rows."""
@@ -73,7 +66,7 @@ class EventWork:
         return Item(delivery, with_normal_time(event))
 
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
-        """Bounded in bytes, and cut before the second version of a record that others look at."""
+        """Bounded in bytes, and cut before the second version of a record that tells also when it goes."""
         return cut(items, MAX_PORTION_BYTES)
 
     async def prepare(self, items: Sequence[Item]) -> Portion:
@@ -91,11 +84,6 @@ class EventWork:
 
     async def settle(self, portion: Portion, stream: str) -> None:
         metrics.DB_WRITES.inc(await self._database.settle(portion.batch or collect(portion.items)))
-
-    def changes_what_settling_reads(self, portion: Portion) -> bool:
-        """A gate that is edited or deleted still holds for what was written before; only its last rules are kept."""
-        events = (item.event for item in portion.items)
-        return any(isinstance(event, UpdateEvent | DeleteEvent) and event.collection in GATES for event in events)
 
 
 class LabelWork:
@@ -121,9 +109,6 @@ class LabelWork:
     async def settle(self, portion: Portion, stream: str) -> None:
         """Labels concern nobody else."""
 
-    def changes_what_settling_reads(self, portion: Portion) -> bool:
-        return False
-
 
 def with_normal_time(event: StreamEvent) -> StreamEvent:
     """The same event, its time in the one form that can be compared as text. Raises BadInput("bad_entry")."""
@@ -143,7 +128,7 @@ def cut(items: Sequence[Item], max_bytes: int) -> list[list[Item]]:
     size = 0
     for item in items:
         event, payload = item.event, len(item.delivery.payload or b"")
-        uri = event.uri if isinstance(event, RecordEvent) and event.collection in _LOOKED_AT else ""
+        uri = event.uri if isinstance(event, RecordEvent) and event.collection == _BIDS_FAREWELL else ""
         size += payload
         if not runs or size > max_bytes or uri in seen:
             runs.append([])

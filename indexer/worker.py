@@ -11,7 +11,8 @@ from common.retry import Backoff
 from common.streams import StreamConsumer
 from indexer import metrics
 from indexer.batch import Item
-from indexer.database import Database, DeadLetter
+from indexer.database import Database
+from indexer.dead_letters import DeadLetter
 from indexer.refusals import ERRORS, Verdict, sqlstate, verdict
 from indexer.work import Portion, Work
 
@@ -56,8 +57,6 @@ class Indexer:
 
     async def _apply_all(self, stop: asyncio.Event) -> None:
         while portion := await self._prepared.get():
-            if self._work.changes_what_settling_reads(portion):
-                await self._applied.join()
             with metrics.batch_timer(self._consumer.stream):
                 done = await self._do(self._work.apply, portion, stop)
             if done:
@@ -72,7 +71,6 @@ class Indexer:
             if await self._do(self._work.settle, portion, stop):
                 await self._consumer.ack([item.delivery for item in portion.items], stop)
             self._leave(portion)
-            self._applied.task_done()
 
     def _leave(self, portion: Portion) -> None:
         """What could not be written because the daemon stops stays pending."""

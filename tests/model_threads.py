@@ -34,27 +34,24 @@ def _has_gate(history: History, post: Version, kind: str) -> bool | None:
 
 
 def is_misplaced(history: History, post: Version) -> bool:
-    return post.parent is not None and _right_from(history, post, ()) is None
+    return not _stands(history, post, ())
 
 
-def _right_from(history: History, post: Version, below: tuple[str, ...]) -> str | None:
-    """The moment from which a post is known to stand where it says, if there is one while it lasts.
+def _stands(history: History, post: Version, below: tuple[Version, ...]) -> bool:
+    """Whether a post is where it says: below one of the same thread that is so itself.
 
-    A reply does once its parent does, and is of the same thread. `below`: posts whose places depend on this one, for
-    a circle of parents stands nowhere.
+    That may have come later, and it may be gone by now. `below`: posts whose places depend on this one, for a circle of
+    parents stands nowhere.
     """
     if post.parent is None:
-        return post.time
-    moments = []
-    for parent in history.from_then_on(post.parent, post.time):
-        thread = parent.root or parent.uri
-        in_thread = thread == post.root and (parent.root is None) == (post.parent == post.root)
-        if not in_thread or parent.uri in below:
-            continue
-        parent_from = _right_from(history, parent, (*below, post.uri))
-        if parent_from is not None:
-            moments.append(max(post.time, parent.time, parent_from))
-    return min((moment for moment in moments if moment < post.until), default=None)
+        return True
+    return any(
+        (parent.root or parent.uri) == post.root
+        and (parent.root is None) == (post.parent == post.root)
+        and parent not in below
+        and _stands(history, parent, (*below, post))
+        for parent in history.from_then_on(post.parent, post.time)
+    )
 
 
 def is_forbidden(history: History, post: Version) -> bool:

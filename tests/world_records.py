@@ -104,10 +104,3 @@ def broken(value: Json) -> Json:
 def thread_of(place: Json | None, own: str) -> str:
     """The root that a post names, or itself."""
     return str(place["root"]["uri"]) if place else own
-
-
-def quoted(value: Json) -> str | None:
-    """What a post embeds: the URI of any record."""
-    embed = value.get("embed") or {}
-    embedded = embed.get("record", {}).get("record") or embed.get("record")
-    return embedded["uri"] if embedded else None

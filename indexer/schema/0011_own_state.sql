@@ -17,20 +17,31 @@ CREATE TABLE {own}.repo (
 );
 
 -- A key that is known to be absent, or not indexable, at rev: without it a late create would bring back a
--- record that was deleted before. Replies and quotes from before that time are judged by what was there then, so
--- parent keeps what a deleted post replied to, since the time from which a deleted gate had held, and facts (JSON) the
--- thread of the post, the rules of the gate, and whom a follow or a list item tied since when; never what was written.
+-- record that was deleted before.
 CREATE TABLE {own}.tombstone (
-    uri     text COLLATE "C" PRIMARY KEY,
-    did     text COLLATE "C" NOT NULL,
-    rev     text COLLATE "C" NOT NULL,
-    time    text NOT NULL,
-    facts   text,
-    parent  text,
-    since   text
+    uri  text COLLATE "C" PRIMARY KEY,
+    did  text COLLATE "C" NOT NULL,
+    rev  text COLLATE "C" NOT NULL
 );
 CREATE INDEX tombstone_did_idx ON {own}.tombstone (did);
-CREATE INDEX tombstone_parent_idx ON {own}.tombstone (parent) WHERE parent IS NOT NULL;
+
+-- What went of the records that posts of others are judged by (posts, gates, follows, list items), in place of
+-- tombstones: a version that stood from since until the next one came, or a deletion (says is NULL). A reply or quote
+-- is judged by what stood when it was written, whatever came or went later, and in whatever order we hear of it. Kept of
+-- a post is where it stood in its thread and whom it mentioned, of a gate its rules, of the others whom they tied:
+-- never what somebody wrote. deleted: nothing came after that version.
+CREATE TABLE {own}.life (
+    uri      text COLLATE "C",
+    rev      text COLLATE "C",
+    since    varchar NOT NULL,
+    until    varchar NOT NULL DEFAULT '',
+    deleted  boolean NOT NULL DEFAULT false,
+    parent   varchar,
+    root     varchar,
+    says     varchar,
+    PRIMARY KEY (uri, rev)
+);
+CREATE INDEX life_parent_idx ON {own}.life (parent) WHERE parent IS NOT NULL;
 
 -- Versions of posts whose place among others (flags, notifications) has still to be worked out.
 CREATE TABLE {own}.unsettled (

@@ -92,7 +92,8 @@ NEEDED_SINCE: Mapping[str, Mapping[str, str]] = {
 # The same for Sluice's own schema.
 NEEDED_OWN: Mapping[str, str] = {
     "repo": "did:text floor_rev:text account_time:text identity_time:text",
-    "tombstone": "uri:text did:text rev:text time:text facts:text parent:text since:text",
+    "tombstone": "uri:text did:text rev:text",
+    "life": "uri:text rev:text since until deleted:boolean parent root says",
     "unsettled": "uri:text",
     "label_version": "src:text uri:text cid:text val:text cts:text seq:bigint",
     "snapshot": "did:text rev:text records:integer seen:int4multirange collections:text[]",

@@ -342,6 +342,7 @@ async def test_an_account_that_is_gone_from_its_pds_leaves_nothing(
     assert await index.rows("notification", "author", "did") == [(CAROL, BOB)]
     assert {table for table in left if table.startswith("sluice.")} >= {"sluice.repo"}
     assert [stone for stone in left.get("sluice.tombstone", []) if stone["did"] == ALICE] == []
+    assert [life for life in left.get("sluice.life", []) if ALICE in life["uri"]] == []
 
 
 STILL_THERE = {

@@ -118,8 +118,11 @@ async def test_a_create_that_is_older_than_the_delete_changes_nothing(index: Ind
 
 async def test_a_delete_of_an_unknown_key_is_remembered(index: Index) -> None:
     await index.apply(make.delete(ALICE, POST, "a", 2))
-    (stone,) = (await index.everything())["sluice.tombstone"]
-    assert (stone["uri"], stone["rev"], stone["did"]) == (uri(ALICE, POST, "a"), rev(2), ALICE)
+    await index.apply(make.delete(ALICE, LIKE, "l", 3))
+    everything = await index.everything()
+    (stone,), (life,) = everything["sluice.tombstone"], everything["sluice.life"]
+    assert (stone["uri"], stone["rev"], stone["did"]) == (uri(ALICE, LIKE, "l"), rev(3), ALICE)
+    assert (life["uri"], life["rev"], life["says"]) == (uri(ALICE, POST, "a"), rev(2), None)
 
 
 async def test_a_record_may_come_back(index: Index) -> None:
@@ -144,7 +147,10 @@ async def test_an_older_version_changes_nothing(index: Index) -> None:
     before = await index.everything()
     await index.apply(make.create(ALICE, "a", ONE, 1))
     await index.apply(make.delete(ALICE, POST, "a", 4))
-    assert await index.everything() == before
+    after = await index.everything()
+    lives = [(life["rev"], life["since"], life["until"], life["deleted"]) for life in after.pop("sluice.life")]
+    assert lives == [(rev(1), moment(1), moment(4), True), (rev(4), moment(4), "", False)]
+    assert after == before
 
 
 async def test_the_same_version_at_a_higher_rev_raises_its_rev_alone(index: Index) -> None:

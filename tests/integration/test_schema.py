@@ -92,6 +92,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
     assert {name: relation["primaryKey"] for name, relation in own.items()} == {
         "repo": ["did"],
         "tombstone": ["uri"],
+        "life": ["uri", "rev"],
         "snapshot": ["did", "rev", "records"],
         "handle_check": ["did"],
         "deletion_check": ["did"],
@@ -106,9 +107,13 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         name: list(column_types(columns)) for name, columns in NEEDED_OWN.items()
     }
     assert own["dead_letter"]["unique"] == {"dead_letter_unique_entry": ["stream", "entry_id"]}
-    assert {"tombstone_did_idx", "handle_check_due_at_idx", "deletion_check_due_at_idx", "resync_due_at_idx"} <= {
-        index for relation in own.values() for index in relation["indexes"]
-    }
+    assert {
+        "tombstone_did_idx",
+        "life_parent_idx",
+        "handle_check_due_at_idx",
+        "deletion_check_due_at_idx",
+        "resync_due_at_idx",
+    } <= {index for relation in own.values() for index in relation["indexes"]}
     by_bytes = await connection.fetch(
         "SELECT a.attname, a.attcollation = '\"C\"'::regcollation FROM pg_attribute a"
         " JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'"
@@ -116,7 +121,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         " OR a.attrelid = 'bsky.record'::regclass AND a.attname = 'rev'",
         OWN,
     )
-    assert len(by_bytes) == 15
+    assert len(by_bytes) == 17
     assert all(is_c for _, is_c in by_bytes)
 
 

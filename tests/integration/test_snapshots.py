@@ -100,10 +100,11 @@ async def test_below_the_floor_everything_is_stale(index: Index) -> None:
     await index.apply(make.update(ALICE, "a", TWO, 5))
     await index.apply(*snapshot(ALICE, {(POST, "b"): TWO}, 4))
     after = await index.everything()
-    assert [stone["uri"] for stone in after.pop("sluice.tombstone")] == [
-        uri(ALICE, POST, "b"),
-        uri(ALICE, POST, "late"),
-    ]
+    assert {(life["uri"][-1], life["rev"]) for life in after.pop("sluice.life")} == {
+        ("a", rev(3)),
+        *(("b", rev(time)) for time in (4, 5)),
+        *(("e", rev(time)) for time in (4, 5)),
+    }
     assert after == before
 
 
@@ -117,16 +118,19 @@ async def test_a_whole_snapshot_sweeps_the_tombstones_up_to_it(index: Index) -> 
 
 
 async def test_what_others_are_judged_by_is_remembered_beyond_a_snapshot(index: Index) -> None:
-    async def remembered() -> set[tuple[str, str]]:
-        return {(stone["rev"], stone["time"]) for stone in (await index.everything())["sluice.tombstone"]}
+    async def remembered() -> dict[str, str]:
+        """Until when what was written at which rev was there."""
+        lives = (await index.everything())["sluice.life"]
+        assert all(life["deleted"] for life in lives if life["says"])
+        return {life["rev"]: life["until"] for life in lives if life["says"]}
 
     await index.apply(
         make.create(ALICE, "x", ONE, 1), make.delete(ALICE, POST, "x", 2), make.create(ALICE, "y", TWO, 3)
     )
     await index.apply(*snapshot(ALICE, {}, 5))
-    assert await remembered() == {(rev(2), make.moment(2)), ("", make.moment(5))}
+    assert await remembered() == {rev(1): make.moment(2), rev(3): make.moment(5)}
     await index.apply(make.delete(ALICE, POST, "y", 4))
-    assert await remembered() == {(rev(2), make.moment(2)), (rev(4), make.moment(4))}
+    assert await remembered() == {rev(1): make.moment(2), rev(3): make.moment(4)}
 
 
 async def test_a_record_that_cannot_be_read_counts_as_present_and_holds_nothing(index: Index) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events import CreateEvent, StreamEvent
+from common.events import CreateEvent, DeleteEvent, StreamEvent
 from indexer.batch import collect
 from indexer.plan import Known, Plan, plan, remove
 from tests import factories as make
@@ -43,12 +43,17 @@ def changes(result: Plan) -> dict[str, Any]:
         "deleted": result.deleted,
         "lifted": result.lifted,
         "tombstones": [(stone.uri, stone.rev) for stone in result.tombstones],
+        "ending": result.ending,
+        "lives": [(life.uri, life.rev, life.says is not None) for life in result.lives],
         "revived": result.revived,
     }
 
 
+NOTHING_CHANGED = ("records", "tables", "deleted", "lifted", "tombstones", "revived", "ending", "lives")
+
+
 def changed(**parts: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = {name: [] for name in ("records", "tables", "deleted", "lifted", "tombstones", "revived")}
+    empty: dict[str, Any] = {name: [] for name in NOTHING_CHANGED}
     return empty | {"removed": set()} | parts
 
 
@@ -70,7 +75,8 @@ def test_an_update_of_what_was_never_seen_is_a_create() -> None:
 def test_a_newer_version_replaces_the_rows_of_the_older() -> None:
     for event in (make.update(ALICE, "a", TWO, 2), make.create(ALICE, "a", TWO, 2)):
         result = planned(event, known=live(1))
-        assert changes(result) == changed(records=[(URI, rev(2))], tables=POST_TABLES, removed={URI})
+        written = changed(records=[(URI, rev(2))], tables=POST_TABLES, removed={URI}, ending=[URI])
+        assert changes(result) == written
         assert result.outcomes == {"written": 1}
 
 
@@ -78,19 +84,24 @@ def test_a_newer_version_replaces_the_rows_of_the_older() -> None:
 def test_what_is_not_above_the_register_is_stale(known: Known) -> None:
     for event in (make.create(ALICE, "a", ONE, 1), make.update(ALICE, "a", ONE, 1), make.delete(ALICE, POST, "a", 1)):
         result = planned(event, known=known)
-        assert changes(result) == changed()
+        is_new = known != live(1, TWO)
+        says = not isinstance(event, DeleteEvent)
+        assert changes(result) == changed(lives=[(URI, rev(1), says)] if is_new else [])
         assert result.outcomes == {"stale": 1}
 
 
-@pytest.mark.parametrize("now", [5, 1])
-def test_what_a_snapshot_has_overtaken_is_only_remembered(now: int) -> None:
-    for event, version in ((make.create(ALICE, "a", ONE, 1), ""), (make.delete(ALICE, POST, "a", 1), rev(1))):
-        result = planned(event, known=floor(now))
-        assert changes(result) == changed(tombstones=[(URI, version)])
+def test_a_version_that_is_known_by_a_newer_rev_has_not_passed() -> None:
+    for known in (live(5), live(1)):
+        assert changes(planned(make.create(ALICE, "a", ONE, 1), known=known)) == changed()
+
+
+def test_what_a_snapshot_has_overtaken_is_only_remembered() -> None:
+    for event, ends in ((make.create(ALICE, "a", ONE, 1), True), (make.delete(ALICE, POST, "a", 1), False)):
+        result = planned(event, known=floor(5))
+        assert changes(result) == changed(lives=[(URI, rev(1), ends), *[(URI, rev(5), False) for _ in range(ends)]])
+        assert [life.since for life in result.lives] == [make.moment(1), make.moment(5)][: 1 + ends]
         assert result.outcomes == {"stale": 1}
-    assert result.tombstones[0].time == make.moment(1)
-    assert planned(make.create(ALICE, "a", ONE, 1), known=floor(now)).tombstones[0].time == make.moment(now)
-    assert changes(planned(make.create(ALICE, "l", make.like(BOBS), 1), known=floor(now))) == changed()
+    assert changes(planned(make.create(ALICE, "l", make.like(BOBS), 1), known=floor(5))) == changed()
 
 
 def test_the_same_version_at_a_higher_rev_only_rises() -> None:
@@ -99,16 +110,21 @@ def test_the_same_version_at_a_higher_rev_only_rises() -> None:
     assert result.outcomes == {"lifted": 1}
 
 
-def test_a_delete_takes_the_rows_and_leaves_a_tombstone() -> None:
+def test_a_delete_takes_the_rows_and_is_remembered() -> None:
     result = planned(make.delete(ALICE, POST, "a", 2), known=live(1))
-    assert changes(result) == changed(removed={URI}, deleted=[URI], tombstones=[(URI, rev(2))])
+    assert changes(result) == changed(removed={URI}, deleted=[URI], ending=[URI], lives=[(URI, rev(2), False)])
     assert result.outcomes == {"deleted": 1}
 
 
-def test_a_delete_of_an_unknown_key_leaves_a_tombstone_too() -> None:
+def test_a_delete_of_an_unknown_key_is_remembered_too() -> None:
     for known in (NOTHING, dead(1)):
         result = planned(make.delete(ALICE, POST, "a", 2), known=known)
-        assert changes(result) == changed(tombstones=[(URI, rev(2))])
+        assert changes(result) == changed(lives=[(URI, rev(2), False)])
+
+
+def test_of_what_nobody_is_judged_by_a_tombstone_is_left() -> None:
+    result = planned(make.delete(ALICE, LIKE, "a", 2), known=NOTHING)
+    assert changes(result) == changed(tombstones=[(make.uri(ALICE, LIKE, "a"), rev(2))])
 
 
 def test_a_record_that_comes_back_loses_its_tombstone() -> None:
@@ -118,7 +134,8 @@ def test_a_record_that_comes_back_loses_its_tombstone() -> None:
 
 def test_events_of_one_batch_meet_in_the_newest() -> None:
     result = planned(make.create(ALICE, "a", ONE, 1), make.delete(ALICE, POST, "a", 2), make.create(ALICE, "a", TWO, 3))
-    assert changes(result) == changed(records=[(URI, rev(3))], tables=POST_TABLES)
+    lives = [(URI, rev(1), True), (URI, rev(2), False)]
+    assert changes(result) == changed(records=[(URI, rev(3))], tables=POST_TABLES, lives=lives)
     assert result.outcomes == {"written": 1, "superseded": 2}
 
 
@@ -141,10 +158,10 @@ def test_a_version_that_cannot_be_indexed_lifts_its_key_and_holds_nothing(name: 
     value, reason = UNREADABLE[name]
     event = make.create(ALICE, "a", value, 2)
     for known, expected in (
-        (NOTHING, changed(tombstones=[(event.uri, rev(2))])),
+        (NOTHING, changed(lives=[(event.uri, rev(2), False)])),
         (
             Known({event.uri: (rev(1), "old")}, {}, {}),
-            changed(tombstones=[(event.uri, rev(2))], deleted=[event.uri], removed={event.uri}),
+            changed(lives=[(event.uri, rev(2), False)], deleted=[event.uri], removed={event.uri}, ending=[event.uri]),
         ),
     ):
         result = planned(event, known=known)
