@@ -27,7 +27,7 @@ from indexer import (
 from indexer.batch import Batch
 from indexer.dead_letters import DeadLetter
 from indexer.embeds import quotes_lost_before
-from indexer.lives import REMEMBERED
+from indexer.lives import POST, REMEMBERED
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records import APPVIEWS, collections_of
@@ -104,7 +104,7 @@ async def write(session: Session, wanted: Plan) -> None:
 
     The repos concerned must be locked.
     """
-    await post_flags.lock_posts(session, wanted)
+    await post_flags.lock_posts(session, _posts_going(wanted) | wanted.ungated)
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
     lives = [*wanted.lives, *await history.ending(session, wanted.ending)]
@@ -125,7 +125,9 @@ async def write(session: Session, wanted: Plan) -> None:
     if wanted.ghosts:
         ghosts = [wanted.ghosts[key] for key in sorted(wanted.ghosts)]
         await session.insert({ghosts[0].table: ghosts})
-    await post_flags.show_gates(session, wanted)
+    await post_flags.show_gates(
+        session, wanted.ungated | {row.uri for row in wanted.records if collection_of(row.uri) == POST}
+    )
     if wanted.unsettled:
         statement = "INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
         await session.execute(statement, sorted(wanted.unsettled))
@@ -134,6 +136,10 @@ async def write(session: Session, wanted: Plan) -> None:
         session, [row for uri in sorted(deltas.gained & notifications.keys()) for row in notifications[uri]]
     )
     await counts.write(session, deltas, wanted.touched)
+
+
+def _posts_going(wanted: Plan) -> set[str]:
+    return {uri for table, uris in wanted.removed.items() if table.name == "post" for uri in uris}
 
 
 async def _lock_and_read(session: Session, batch: Batch) -> Known:

@@ -46,7 +46,7 @@ class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
     `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark, by their keys there.
     `ending`: records that are there and about to go, whose lives others have to know of; `lives` is what else has
-    come to light of such.
+    come to light of such. `ungated`: posts whose gates may go with a snapshot.
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -62,6 +62,7 @@ class Plan:
     revived: list[str] = field(default_factory=list)
     touched: set[tuple[TableCounter, str]] = field(default_factory=set)
     ghosts: dict[tuple[str, ...], Row] = field(default_factory=dict)
+    ungated: set[str] = field(default_factory=set)
     ending: list[str] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     poison: list[tuple[Item, str]] = field(default_factory=list)

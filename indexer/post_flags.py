@@ -1,42 +1,26 @@
 """The flags of a post that say whether gates stand beside it: the AppView reads a gate only where its flag is set.
 
-A gate and its post are of one repo, which the batch has locked, so either may come first.
+Either may come first: with a post we look for its gates, and once gates have come or gone we look at their posts.
 """
 
-from indexer.gates import GATE_TABLES
-from indexer.plan import Plan
+from collections.abc import Iterable
+
 from indexer.session import Session
 
-POST_TABLE = "post"
+
+async def lock_posts(session: Session, posts: Iterable[str]) -> None:
+    """So that of two batches that settle, edit or remove the same post one comes after the other."""
+    if uris := sorted(posts):
+        await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", uris)
 
 
-async def lock_posts(session: Session, wanted: Plan) -> None:
-    """The posts that a plan will touch, all at once and in order: a batch that settles locks posts too."""
-    touched = {
-        _post_of(uri)
-        for table, uris in wanted.removed.items()
-        if table.name == POST_TABLE or table in GATE_TABLES
-        for uri in uris
-    }
-    touched |= {row["postUri"] for table, rows in wanted.rows.items() if table in GATE_TABLES for row in rows}
-    if touched:
-        await session.fetch(
-            "SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", sorted(touched)
-        )
+async def show_gates(session: Session, posts: Iterable[str]) -> None:
+    """Those that are there already must be locked."""
+    if uris := sorted(posts):
+        await session.execute(_SHOW, uris)
 
 
-async def show_gates(session: Session, wanted: Plan) -> None:
-    posts = {_post_of(life.uri) for life in wanted.lives} | {_post_of(uri) for uri in wanted.ending}
-    for table, rows in wanted.rows.items():
-        if table.name == POST_TABLE:
-            posts.update(row["uri"] for row in rows)
-        elif table in GATE_TABLES:
-            posts.update(row["postUri"] for row in rows)
-    if posts:
-        await session.execute(_SHOW, sorted(posts))
-
-
-def _post_of(gate: str) -> str:
+def post_beside(gate: str) -> str:
     return gate.replace(".threadgate/", ".post/").replace(".postgate/", ".post/")
 
 

@@ -13,13 +13,15 @@ from indexer.counts import Deltas
 from indexer.counts import write as write_counts
 from indexer.gate_rules import allows_reply
 from indexer.late import late_posts, uris_of
-from indexer.lives import POST
+from indexer.lives import POST, POST_GATE, THREAD_GATE
+from indexer.post_flags import lock_posts, post_beside, show_gates
 from indexer.session import Session, columns
 from indexer.tables import Row
 from indexer.thread_context import read_posts, read_relations, root_author
 from indexer.threads import Post, Verdict, corrections, flags, placed
 
 REPOST = "app.bsky.feed.repost"
+GATES = (THREAD_GATE, POST_GATE)
 PORTION = 500
 
 
@@ -30,29 +32,29 @@ async def settle(session: Session, batch: Batch) -> None:
     reposts = uris_of(batch, REPOST)
     if deleted or reposts:
         await session.execute(_DROP_REPOSTS, reposts, deleted)
-    await _settle_posts(session, posts, await late_posts(session, batch))
+    gated = {post_beside(gate) for collection in GATES for gate in uris_of(batch, collection)}
+    await _settle_posts(session, posts, await late_posts(session, batch), gated)
     if posts:
         await session.execute(_DROP_QUOTES, posts, deleted)
 
 
-async def _settle_posts(session: Session, posts: Sequence[str], late: Sequence[str]) -> None:
+async def _settle_posts(session: Session, posts: Sequence[str], late: Sequence[str], gated: set[str]) -> None:
     new = [row["uri"] for row in await session.fetch(_UNSETTLED, posts)] if posts else []
     waiting = list(dict.fromkeys([*sorted(new), *late]))
+    await lock_posts(session, {*waiting, *gated})
+    await show_gates(session, gated)
     while waiting:
         portion, waiting = waiting[:PORTION], waiting[PORTION:]
         if moved := await _settle_portion(session, portion):
             below = [row["uri"] for row in await session.fetch(_BELOW, moved)]
             waiting += [uri for uri in below if uri not in waiting]
+            await lock_posts(session, below)
     if new:
         await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1::text[])", new)
 
 
 async def _settle_portion(session: Session, uris: Sequence[str]) -> list[str]:
-    """The answer: those that are misplaced now and were not, or the other way round, as those below have to know.
-
-    The posts are locked first, so that two batches that settle the same one do it one after the other.
-    """
-    await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", uris)
+    """The answer: those that are misplaced now and were not, or the other way round: whoever is below has to know."""
     posts = await read_posts(session, uris)
     verdicts = await _verdicts(session, posts)
     changed = [(uri, *astuple(verdict)) for uri, verdict in verdicts.items() if verdict != posts[uri].stored]

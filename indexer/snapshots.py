@@ -11,6 +11,7 @@ from common.syntax import collection_of
 from indexer.batch import Layout, SnapshotProgress, ranges
 from indexer.lives import REMEMBERED
 from indexer.plan import Plan, gone_since, remove
+from indexer.post_flags import post_beside
 from indexer.session import Session
 
 
@@ -30,6 +31,7 @@ async def advance(session: Session, progress: Mapping[Layout, SnapshotProgress])
             remove(wanted, gone)
             remembered = [uri for uri in gone if collection_of(uri) in REMEMBERED]
             wanted.ending += remembered
+            wanted.ungated |= {post_beside(uri) for uri in remembered}
             wanted.lives += [gone_since(uri, layout[1]) for uri in remembered]
             await _close(session, layout)
     return wanted
