@@ -37,6 +37,7 @@ HISTORIES = {
         [root_gone],
     ),
     "a post far above was gone": ([root, middle, *deep], [middle_gone]),
+    "far below what came late one went": ([middle, *deep, make.delete(CAROL, POST, "deep5", 30)], [root]),
     "two above were gone": ([root, middle, last, lowest], [middle_gone, root_gone]),
     "all of the thread, from its end": ([lowest, last, middle_gone, middle, root_gone], [root]),
 }
