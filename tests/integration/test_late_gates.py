@@ -1,5 +1,9 @@
 """What a gate or the end of a post means for others holds, whether the news of it comes late or twice."""
 
+import itertools
+
+import pytest
+
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, POST, Json, uri
 from tests.indexing import Index
@@ -88,3 +92,21 @@ async def test_a_gate_that_came_and_went_after_a_reply_never_held_for_it(index: 
         (uri(ALICE, POST, "root"), None),
         (uri(BOB, POST, "reply"), None),
     ]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+async def test_a_gate_holds_from_its_writing_to_its_end_in_whatever_order_that_comes(
+    order: tuple[int, ...], index: Index
+) -> None:
+    """Two lives of one gate, and a reply before, under, between and after them."""
+    nobody = make.record(THREAD_GATE, post=ROOT, allow=[])
+    gates = [
+        [make.create(ALICE, "a", nobody, 2), make.delete(ALICE, THREAD_GATE, "a", 4)],
+        [make.create(ALICE, "a", nobody, 6), make.delete(ALICE, THREAD_GATE, "a", 8)],
+        [make.create(BOB, f"r{time}", make.reply(ROOT), time) for time in (1, 3, 5, 7, 9)],
+    ]
+    await index.apply(make.create(ALICE, "a", make.post(), 0))
+    for part in order:
+        await index.apply_each(reversed(gates[part]))
+    forbidden = {post[-2:] for post, violates in await index.rows("post", "uri", "violatesThreadGate") if violates}
+    assert forbidden == {"r3", "r7"}
