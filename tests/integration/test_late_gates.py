@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from tests import factories as make
-from tests.factories import ALICE, BOB, CAROL, POST, Json, uri
+from tests import world_records as records
+from tests.factories import ALICE, BOB, CAROL, FOLLOW, LIST_ITEM, POST, Json, uri
 from tests.indexing import Index
 
 ROOT = uri(ALICE, POST, "a")
@@ -108,5 +109,53 @@ async def test_a_gate_holds_from_its_writing_to_its_end_in_whatever_order_that_c
     await index.apply(make.create(ALICE, "a", make.post(), 0))
     for part in order:
         await index.apply_each(reversed(gates[part]))
-    forbidden = {post[-2:] for post, violates in await index.rows("post", "uri", "violatesThreadGate") if violates}
-    assert forbidden == {"r3", "r7"}
+    assert await forbidden(index) == {uri(BOB, POST, "r3"), uri(BOB, POST, "r7")}
+
+
+def gated(rule: str, **more: str) -> Json:
+    return make.record(THREAD_GATE, post=ROOT, allow=[{"$type": f"{THREAD_GATE}#{rule}", **more}])
+
+
+LIST = uri(ALICE, "app.bsky.graph.list", "l")
+ON_IT = make.record(LIST_ITEM, list=LIST, subject=BOB)
+TIES = {
+    "a follow": ("followerRule", {}, make.create(BOB, "t", make.follow(ALICE), 1), make.delete(BOB, FOLLOW, "t", 4)),
+    "the author's follow": (
+        *("followingRule", {}),
+        *(make.create(ALICE, "t", make.follow(BOB), 1), make.delete(ALICE, FOLLOW, "t", 4)),
+    ),
+    "a list": (
+        *("listRule", {"list": LIST}),
+        *(make.create(ALICE, "t", ON_IT, 1), make.delete(ALICE, LIST_ITEM, "t", 4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("name", TIES)
+async def test_a_tie_that_ended_lets_in_who_replied_before(name: str, order: tuple[int, ...], index: Index) -> None:
+    """One reply before and one after it ended; in whatever order all that is told."""
+    rule, more, came, went = TIES[name]
+    replies = [make.create(BOB, f"r{time}", make.reply(ROOT, at=time), time) for time in (2, 5)]
+    parts = [[came, went], replies, [make.create(ALICE, "a", gated(rule, **more), 0)]]
+    await index.apply(make.create(ALICE, "a", make.post(), 0))
+    for part in order:
+        await index.apply_each(parts[part])
+    assert await forbidden(index) == {uri(BOB, POST, "r5")}
+
+
+async def test_whom_a_late_root_mentions_its_gate_lets_in_far_below(index: Index) -> None:
+    await index.apply(make.create(ALICE, "a", gated("mentionRule"), 0))
+    above, replies = ROOT, set()
+    for n in range(7):
+        await index.apply(make.create(BOB, f"r{n}", make.reply(above, ROOT), 1 + n))
+        above = uri(BOB, POST, f"r{n}")
+        replies.add(above)
+    assert await forbidden(index) == replies
+    mentions_bob = records.post(lambda options: options[0], [], [BOB], None)
+    await index.apply(make.create(ALICE, "a", mentions_bob | {"createdAt": make.moment(0)}, 0))
+    assert await forbidden(index) == set()
+
+
+async def forbidden(index: Index) -> set[str]:
+    return {post for post, violates in await index.rows("post", "uri", "violatesThreadGate") if violates}
