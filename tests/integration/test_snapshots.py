@@ -179,3 +179,11 @@ async def test_a_backfill_after_the_live_events_changes_no_row_but_revs(index: I
     after = await index.everything(without=revs)
     assert {table: rows for table, rows in after.items() if table in before} == before
     assert set(await index.rows("record", "rev")) == {rev(5)}
+
+
+async def test_a_gate_that_a_snapshot_lacks_leaves_its_mark_on_the_post(index: Index) -> None:
+    gate = make.record("app.bsky.feed.threadgate", post=uri(ALICE, POST, "a"), allow=[])
+    await index.apply(make.create(ALICE, "a", ONE, 1), make.create(ALICE, "a", gate, 2))
+    assert await index.rows("post", "hasThreadGate") == [True]
+    await index.apply(*snapshot(ALICE, {(POST, "a"): ONE}, 5))
+    assert await index.rows("post", "hasThreadGate") == [False]
