@@ -62,16 +62,6 @@ async def assembled(settings: Settings) -> AsyncIterator[list[Service]]:
 
 
 def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Threads) -> list[Service]:
-    batch_size = min(settings.batch_size, MAX_BATCH)
-    consumer = StreamConsumer(
-        redis,
-        settings.backfill_stream,
-        settings.group,
-        settings.consumer,
-        field=JOB_FIELD,
-        batch_size=min(batch_size, settings.concurrency),
-    )
-    parking = Parking(redis, consumer, settings.dlq_stream, on_parked=metrics.PARKED.set)
     room = Room(
         redis,
         settings.firehose_stream,
@@ -79,30 +69,67 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
         memory_share=settings.memory_share,
         on_pressure=metrics.pressure,
     )
-    memory = Memory(2 * settings.max_car_bytes)
-    metrics.BYTES_IN_HAND.set_function(lambda: memory.in_hand)
-    metrics.CAPACITY.set(_jobs_in_hand(settings))
-    backfiller = Backfiller(
+    shared = _Shared(settings, redis, threads, room, outbound)
+    lanes = [_lane(shared, stream, at_once) for stream, at_once in _at_once(settings).items()]
+    metrics.BYTES_IN_HAND.set_function(lambda: shared.memory.in_hand)
+    metrics.HOSTS_AT_REST.set_function(shared.hosts.at_rest)
+    metrics.CAPACITY.set(sum(lane.jobs_in_hand for lane in lanes))
+    metrics.PARKED.set_function(lambda: sum(lane.parking.parked for lane in lanes))
+    services = [service for lane in lanes for service in (lane.run, lane.consumer.hold, lane.parking.return_due)]
+    return [*services, _gauges(settings, redis).run]
+
+
+def _at_once(settings: Settings) -> dict[str, int]:
+    """Downloads at once for each input. What is urgent waits for nothing else: it has places of its own."""
+    return {settings.backfill_stream: settings.concurrency, settings.high_stream: max(2, settings.concurrency // 4)}
+
+
+class _Shared:
+    """What all jobs of this process have in common, whichever stream they come from."""
+
+    def __init__(self, settings: Settings, redis: Redis, threads: Threads, room: Room, outbound: Outbound) -> None:
+        self.settings = settings
+        self.redis = redis
+        self.threads = threads
+        self.room = room
+        self.outbound = outbound
+        self.memory = Memory(2 * settings.max_car_bytes)
+        self.hosts = Hosts(
+            at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
+            seats=_jobs_in_hand(settings.concurrency) // 8,
+        )
+        self.identities = Identities(
+            outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()
+        )
+
+
+def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
+    settings = shared.settings
+    batch_size = min(settings.batch_size, MAX_BATCH)
+    consumer = StreamConsumer(
+        shared.redis,
+        stream,
+        settings.group,
+        settings.consumer,
+        field=JOB_FIELD,
+        batch_size=min(batch_size, at_once),
+    )
+    return Backfiller(
         consumer,
-        parking=parking,
-        repos=_repos(settings, redis, outbound, threads),
-        threads=threads,
-        room=room,
-        output=StreamWriter(redis, settings.firehose_stream, EVENT_FIELD, room),
-        memory=memory,
+        parking=Parking(shared.redis, consumer, settings.dlq_stream),
+        repos=_repos(shared, at_once),
+        threads=shared.threads,
+        room=shared.room,
+        output=StreamWriter(shared.redis, settings.firehose_stream, EVENT_FIELD, shared.room),
+        memory=shared.memory,
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),
-        jobs_in_hand=_jobs_in_hand(settings),
+        jobs_in_hand=_jobs_in_hand(at_once),
         batch_size=batch_size,
     )
-    return [backfiller.run, consumer.hold, parking.return_due, _gauges(settings, redis).run]
 
 
-def _repos(settings: Settings, redis: Redis, outbound: Outbound, threads: Threads) -> Repos:
-    hosts = Hosts(
-        at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
-        seats=_jobs_in_hand(settings) // 8,
-    )
-    metrics.HOSTS_AT_REST.set_function(hosts.at_rest)
+def _repos(shared: _Shared, at_once: int) -> Repos:
+    settings = shared.settings
     patience = settings.http_timeout_seconds
     budget = Budget(
         connect_seconds=min(10.0, patience),
@@ -111,17 +138,17 @@ def _repos(settings: Settings, redis: Redis, outbound: Outbound, threads: Thread
         total_seconds=max(LONGEST_DOWNLOAD_SECONDS, patience),
     )
     return Repos(
-        Identities(outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()),
-        Downloads(outbound, hosts, budget, at_once=settings.concurrency, max_car_bytes=settings.max_car_bytes),
-        threads,
+        shared.identities,
+        Downloads(shared.outbound, shared.hosts, budget, at_once=at_once, max_car_bytes=settings.max_car_bytes),
+        shared.threads,
         _collections(settings),
         verify_signatures=not settings.skip_signature_verification,
     )
 
 
-def _jobs_in_hand(settings: Settings) -> int:
+def _jobs_in_hand(at_once: int) -> int:
     """More than are downloaded at once: some wait for their host."""
-    return 4 * settings.concurrency
+    return 4 * at_once
 
 
 def _collections(settings: Settings) -> CollectionFilter:
@@ -133,7 +160,6 @@ def _collections(settings: Settings) -> CollectionFilter:
 
 def _gauges(settings: Settings, redis: Redis) -> StreamGauges:
     HIGH_WATER.labels(settings.firehose_stream).set(settings.high_water_mark)
-    streams = {settings.backfill_stream: settings.group, settings.firehose_stream: None, settings.dlq_stream: None}
-    return StreamGauges(
-        redis, streams, on_sample=partial(metrics.sampled, settings.backfill_stream, settings.firehose_stream)
-    )
+    inputs = dict.fromkeys(_at_once(settings), settings.group)
+    streams = {**inputs, settings.firehose_stream: None, settings.dlq_stream: None}
+    return StreamGauges(redis, streams, on_sample=partial(metrics.sampled, tuple(inputs), settings.firehose_stream))

@@ -1,6 +1,6 @@
 """What the backfiller tells Prometheus. The first twelve names are a contract with dashboards that exist."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -13,7 +13,7 @@ DEAD_LETTERED = Counter("backfiller_repos_dead_lettered", "Entries moved to the 
 EXTRACTED = Counter("backfiller_records_extracted", "Records of processed repos that went to the output.")
 FILTERED = Counter("backfiller_records_filtered", "Records of processed repos whose collection is not ours.")
 RETRIES = Counter("backfiller_retries_attempted", "Failed tries after which another one was arranged.")
-WAITING = Gauge("backfiller_repos_waiting", "Jobs in the input that nobody has been given yet.")
+WAITING = Gauge("backfiller_repos_waiting", "Jobs in the inputs that nobody has been given yet.")
 RUNNING = Gauge("backfiller_repos_running", "Jobs in hand now.")
 OUTPUT_LENGTH = Gauge("backfiller_output_stream_length", "Entries in the output: records not yet indexed.")
 FETCH_ERRORS = Counter("backfiller_car_fetch_errors", "Failed tries: identity not found, or repo not downloaded.")
@@ -103,6 +103,6 @@ def pressure(stream: str, active: bool, seconds: float) -> None:
     PRESSURE_SECONDS.inc(seconds)
 
 
-def sampled(backfill_stream: str, firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:
-    WAITING.set(samples[backfill_stream].lag)
+def sampled(input_streams: Iterable[str], firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:
+    WAITING.set(sum(samples[stream].lag for stream in input_streams))
     OUTPUT_LENGTH.set(samples[firehose_stream].length)

@@ -5,7 +5,7 @@ milliseconds of Redis' own clock. So a wait costs neither a slot nor a place in 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -53,20 +53,12 @@ return {redis.call('ZCARD', KEYS[2]), next[2] and next[2] - now or ARGV[3]}
 class Parking:
     """Takes entries off the stream of `consumer`, and brings parked jobs back to it."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        consumer: StreamConsumer,
-        dlq_stream: str,
-        *,
-        on_parked: Callable[[int], None] = lambda count: None,
-    ) -> None:
-        """`on_parked` hears how many jobs are parked, from time to time."""
+    def __init__(self, redis: Redis, consumer: StreamConsumer, dlq_stream: str) -> None:
+        self.parked = 0  # as last seen
         self._consumer = consumer
         self._stream = consumer.stream
         self._parked = f"{consumer.stream}:parked"
         self._dlq_stream = dlq_stream
-        self._on_parked = on_parked
         self._park = redis.register_script(_PARK)
         self._bury = redis.register_script(_BURY)
         self._return_due = redis.register_script(_RETURN_DUE)
@@ -94,6 +86,5 @@ class Parking:
             )
             if answer is None:
                 return
-            left, next_due_ms = answer[0], int(answer[1])
-            self._on_parked(left)
+            self.parked, next_due_ms = answer[0], int(answer[1])
             await stopped_within(stop, min(max(next_due_ms / 1000, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.settings import Port, env
-from common.streams import FIREHOSE_BACKFILL, REPO_BACKFILL, REPO_BACKFILL_DLQ
+from common.streams import FIREHOSE_BACKFILL, REPO_BACKFILL, REPO_BACKFILL_DLQ, REPO_BACKFILL_HIGH
 
 PREFIX = "BACKFILLER_"
 
@@ -15,6 +15,9 @@ class Settings:
     )
     redis_url: str = env("REDIS_URL", "redis://localhost:6379", "The Redis that holds the streams.", secret=True)
     backfill_stream: str = env("BACKFILLER_BACKFILL_STREAM", REPO_BACKFILL, "The stream of repos to fetch.")
+    high_stream: str = env(
+        "BACKFILLER_HIGH_STREAM", REPO_BACKFILL_HIGH, "The stream of repos that overtake those: a quarter more at once."
+    )
     firehose_stream: str = env("BACKFILLER_FIREHOSE_STREAM", FIREHOSE_BACKFILL, "The stream that their records go to.")
     dlq_stream: str = env("BACKFILLER_DLQ_STREAM", REPO_BACKFILL_DLQ, "The stream of repos that were given up.")
     group: str = env("BACKFILLER_GROUP", "repo_backfill_group", "The consumer group on the stream of repos.")

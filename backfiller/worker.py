@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Backfiller:
-    """Takes jobs in hand, up to `jobs_in_hand`, as fast as others are out of hand."""
+    """Takes jobs of one stream in hand, up to `jobs_in_hand`, as fast as others are out of hand."""
 
     def __init__(
         self,
@@ -42,8 +42,9 @@ class Backfiller:
         jobs_in_hand: int,
         batch_size: int,
     ) -> None:
-        self._consumer = consumer
-        self._parking = parking
+        self.consumer = consumer
+        self.parking = parking
+        self.jobs_in_hand = jobs_in_hand
         self._repos = repos
         self._threads = threads
         self._room = room
@@ -56,7 +57,7 @@ class Backfiller:
     async def run(self, stop: asyncio.Event) -> None:
         """Service. Told to stop, it starts no more repos and finishes those in hand."""
         async with asyncio.TaskGroup() as jobs:
-            async for deliveries in self._consumer.batches(stop):
+            async for deliveries in self.consumer.batches(stop):
                 for delivery in deliveries:
                     await self._seats.acquire()
                     if not await self._room.wait(stop) or stop.is_set():
@@ -67,7 +68,7 @@ class Backfiller:
         if not delivery.fields:
             log.error("an entry was deleted before it was finished", extra={"entry": delivery.id.decode()})
             metrics.OUTCOMES.labels(metrics.LOST).inc()
-            await self._consumer.ack([delivery], stop)
+            await self.consumer.ack([delivery], stop)
             return
         try:
             job = job_of(delivery)
@@ -104,14 +105,14 @@ class Backfiller:
         """How it ended, in the words of metrics.ENDS."""
         match outcome:
             case None:
-                self._consumer.release([delivery])
+                self.consumer.release([delivery])
                 return "stopped"
             case Finished(name):
-                await self._consumer.ack([delivery], stop)
+                await self.consumer.ack([delivery], stop)
                 metrics.finished(name)
                 return "done" if name == DONE else "absent"
             case Parked(job, reason, seconds):
-                await self._parking.park(delivery, encode_event(job), seconds, stop)
+                await self.parking.park(delivery, encode_event(job), seconds, stop)
                 metrics.parked(reason, deferred=reason in DEFERRED)
                 return "parked"
             case Buried():
@@ -127,7 +128,7 @@ class Backfiller:
             "error": buried.error,
             "detail": buried.detail,
         }
-        await self._parking.bury(delivery, fields, stop)
+        await self.parking.bury(delivery, fields, stop)
         metrics.failed(buried.error)
         metrics.DEAD_LETTERED.inc()
 
@@ -136,7 +137,7 @@ class Backfiller:
         fields: dict[str, str | bytes] = {name.decode(errors="replace"): text for name, text in delivery.fields.items()}
         fields |= {"reason": BAD_ENTRY, "attempts": "0", "detail": str(error)[:500]}
         fields.setdefault("repo", b"")
-        await self._parking.bury(delivery, fields, stop)
+        await self.parking.bury(delivery, fields, stop)
         metrics.DEAD_LETTERED.inc()
 
 

@@ -22,6 +22,7 @@ from common.retry import Backoff
 FIREHOSE_LIVE = "firehose_live"
 FIREHOSE_BACKFILL = "firehose_backfill"
 REPO_BACKFILL = "repo_backfill"
+REPO_BACKFILL_HIGH = "repo_backfill_high"  # jobs of the same shape, for which those of repo_backfill wait
 REPO_BACKFILL_DLQ = "repo_backfill_dlq"
 LABEL_LIVE = "label_live"
 _START = b"0-0"

@@ -18,6 +18,7 @@ from sluice.recording import Recording
 from tests.backfilling import (
     DLQ,
     GROUP,
+    HIGH,
     INPUT,
     OUTPUT,
     PARKED,
@@ -30,6 +31,7 @@ from tests.backfilling import (
     idle,
     leaves,
     metric,
+    no_entries,
     ours,
     output,
     silence,
@@ -213,6 +215,45 @@ async def test_no_more_jobs_are_in_hand_than_four_for_each_download(redis: Redis
             await until(lambda: metric("backfiller_repos_running") == 4)
             with pytest.raises(TimeoutError):
                 await until(lambda: metric("backfiller_repos_running") > 4, seconds=0.3)
+
+
+async def test_an_urgent_repo_overtakes_a_queue_whose_places_are_all_taken(
+    redis: Redis, redis_url: str, recording: OpenRecording
+) -> None:
+    """Every place of the others waits for a host that is silent; what was asked for with priority is done meanwhile."""
+    tiny = recording("load-tiny")
+    urgent, *others = [repo.did for repo in tiny.repos if repo.active]
+    async with host() as silent, host() as pds:
+        for did in others:
+            silent.serve(tiny, did, *[silence] * 99)
+            pds.document(tiny, did, silent.url)
+        pds.serve(tiny, urgent)
+        await enqueue(redis, others)
+        few = {"BACKFILLER_CONCURRENCY": "1", "BACKFILLER_HOST_CONCURRENCY": "1"}
+        async with backfiller(environment(redis_url, pds.url, silent.url, **few)):
+            await until(silent.requests.total)
+            await enqueue(redis, [urgent], HIGH)
+
+            async def urgent_one_is_out() -> bool:
+                return (await output(redis))[urgent].whole
+
+            await until(urgent_one_is_out)
+            await until(no_entries(redis, HIGH))
+            assert silent.requests.total() == 1
+    assert await redis.xlen(INPUT) + await redis.zcard(PARKED) == len(others)
+
+
+async def test_an_urgent_repo_that_fails_comes_back_as_urgent(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did, web.Response(status=500, headers={"Retry-After": "1"}))
+        await enqueue(redis, [did], HIGH)
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: redis.zcard(f"{HIGH}:parked"))
+            assert not await redis.zcard(PARKED)
+            await until(no_entries(redis, HIGH))
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
 
 
 async def test_of_many_who_wait_for_room_one_watches(redis: Redis) -> None:

@@ -14,6 +14,7 @@ def test_the_defaults_are_the_contract() -> None:
         consumer="backfiller1",
         redis_url="redis://localhost:6379",
         backfill_stream="repo_backfill",
+        high_stream="repo_backfill_high",
         firehose_stream="firehose_backfill",
         dlq_stream="repo_backfill_dlq",
         group="repo_backfill_group",
@@ -43,6 +44,7 @@ def test_the_defaults_are_the_contract() -> None:
     [
         ("REDIS_URL", "redis://r:1", "redis_url", "redis://r:1"),
         ("BACKFILLER_BACKFILL_STREAM", "a", "backfill_stream", "a"),
+        ("BACKFILLER_HIGH_STREAM", "h", "high_stream", "h"),
         ("BACKFILLER_FIREHOSE_STREAM", "b", "firehose_stream", "b"),
         ("BACKFILLER_DLQ_STREAM", "c", "dlq_stream", "c"),
         ("BACKFILLER_GROUP", "d", "group", "d"),
