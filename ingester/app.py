@@ -17,22 +17,25 @@ from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD
 from common.identity import Identities
 from common.outbound import USER_AGENT, Outbound
 from common.redis_connection import check_redis, open_redis
+from common.repo_states import FrameWriter, RepoStates
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges, watched
-from common.streams import REPO_BACKFILL, StreamWriter
+from common.streams import REPO_BACKFILL, REPO_BACKFILL_HIGH, StreamWriter
 from common.telemetry import Health, log_as_json, serve_metrics
 from ingester import frames, label_frames
 from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.batching import BatchLimits
 from ingester.connection import ReadFrame
-from ingester.cursors import cursor_key
+from ingester.cursors import cursor_key, source_key
 from ingester.intake import Intake, Verify
 from ingester.label_verification import LabelVerification
 from ingester.metrics import LENGTHS, HostMeter, Listings, Pressure, show_lengths
+from ingester.repo_gauges import RepoGauges
 from ingester.repo_listing import RepoListing
 from ingester.settings import MODES, Settings
 from ingester.subscription import Subscription
 from ingester.upstream import Upstream, upstreams
+from ingester.writing import BatchWriter, ChainedWriter, PlainWriter
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -53,8 +56,14 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             outbound=await stack.enter_async_context(Outbound(allow=allowed)),
             pressure=Pressure(),
         )
-        gauges = StreamGauges(redis, watched(tuple(LENGTHS)), on_sample=show_lengths)
-        await run_daemon(health.beat, gauges.run, *parts.services(work), grace_seconds=settings.grace_seconds)
+        gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
+        await run_daemon(
+            health.beat,
+            gauges.run,
+            RepoGauges(RepoStates(redis)).run,
+            *parts.services(work),
+            grace_seconds=settings.grace_seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class _Subscribed:
     read_frame: ReadFrame
     field: str
     idle_seconds: float
+    is_chained: bool
     verification: Callable[[Upstream, Account], Verify] | None = None
 
 
@@ -120,6 +130,7 @@ class _Parts:
             partial(frames.events_of, is_wanted=work.is_wanted),
             EVENT_FIELD,
             settings.idle_seconds,
+            is_chained=True,
         )
         labels = _Subscribed(
             LABELER,
@@ -127,7 +138,8 @@ class _Parts:
             label_frames.events_of,
             LABELS_FIELD,
             settings.labeler_idle_seconds,
-            self._label_verification() if settings.verify_labels else None,
+            is_chained=False,
+            verification=self._label_verification() if settings.verify_labels else None,
         )
         yield from (self._intake(repos, relay) for relay in work.firehoses)
         yield from (self._intake(labels, labeler) for labeler in work.labelers)
@@ -148,13 +160,20 @@ class _Parts:
         return Intake(
             self.redis,
             subscription,
-            StreamWriter(self.redis, source.stream, what.field, self._room(source.stream)),
+            self._writer(what, upstream),
             cursor_key=cursor_key(source.stream, upstream),
             limits=BatchLimits(settings.batch_size, settings.batch_bytes, settings.batch_timeout_ms / 1000),
             account=account,
             meter=meter,
             verify=what.verification(upstream, account) if what.verification else None,
         ).run
+
+    def _writer(self, what: _Subscribed, upstream: Upstream) -> BatchWriter:
+        stream, room = what.source.stream, self._room(what.source.stream)
+        if not what.is_chained:
+            return PlainWriter(StreamWriter(self.redis, stream, what.field, room))
+        frames = FrameWriter(self.redis, stream, what.field, room, source_key=source_key(stream, upstream))
+        return ChainedWriter(frames, upstream.host)
 
     def _label_verification(self) -> Callable[[Upstream, Account], Verify]:
         """All labelers share what is known of their DIDs."""

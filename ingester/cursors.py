@@ -16,6 +16,11 @@ def cursor_key(stream: str, upstream: Upstream) -> str:
     return f"{stream}:cursor:{upstream.host}"
 
 
+def source_key(stream: str, upstream: Upstream) -> str:
+    """Beside the cursor: how far the host has ever been read (common/repo_states.py)."""
+    return f"{stream}:source:{upstream.host}"
+
+
 async def stored_cursor(redis: Redis, key: str, stop: asyncio.Event) -> str | None:
     """The cursor as it stands in Redis, '' if there is none yet; None if the daemon was told to stop first."""
 

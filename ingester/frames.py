@@ -79,7 +79,7 @@ def read_commit(message: Message) -> Commit:
 
 
 def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
-    """The last word on each path. If nothing but the filter stops the operations, the commit itself is still told."""
+    """The last word on each path. If the filter leaves no operation, or there was none, the commit itself is told."""
     latest = {op["path"]: op for op in commit.ops if _has_path(op)}
     events: list[StreamEvent] = []
     dropped: dict[str, int] = {}
@@ -96,7 +96,7 @@ def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
         except BadInput as bad:
             dropped[bad.reason] = dropped.get(bad.reason, 0) + 1
     received = len(commit.ops)
-    if filtered and filtered == received:
+    if filtered == received:
         events.append(RepoEvent(seq=commit.seq, time=commit.time, did=commit.did, commit=commit.cid, rev=commit.rev))
         received += 1
     return FrameResult(

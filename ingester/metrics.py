@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge
 
 from common.stream_gauges import StreamSample
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
+from ingester.chain import QUEUED_FOR, RESULTS
 
 _ACCOUNT = (
     "ingester_received_total + ingester_labeler_events_total + ingester_backfill_repos_fetched_total ="
@@ -71,6 +72,33 @@ OUTDATED = Counter(
     "OutdatedCursor notices: the host no longer had the events after our cursor.",
     ["source", "host"],
 )
+
+
+CHAIN = Counter(
+    "ingester_chain",
+    "Frames about a repo, by what they were to what was known of it; docs/architecture.md has the results.",
+    ["result"],
+)
+RESYNCS = Counter(
+    "ingester_resyncs_queued",
+    "Repos put on repo_backfill_high, by why we are no longer in step with them.",
+    ["reason"],
+)
+REPOS_KNOWN = Gauge("ingester_repos_known", "Repos of which something is known.")
+REPOS_DESYNCHRONISED = Gauge(
+    "ingester_repos_desynchronised", "Repos that we are out of step with: queued for a backfill, or given up by it."
+)
+for _result in sorted(set(RESULTS.values())):
+    CHAIN.labels(_result)
+for _reason in QUEUED_FOR:
+    RESYNCS.labels(_reason)
+
+
+def count_judged(results: Mapping[str, int], queued: Mapping[str, int]) -> None:
+    for result, frames in results.items():
+        CHAIN.labels(result).inc(frames)
+    for reason, repos in queued.items():
+        RESYNCS.labels(reason).inc(repos)
 
 
 class HostMeter:
@@ -137,5 +165,5 @@ class Listings:
 
 
 def show_lengths(samples: Mapping[str, StreamSample]) -> None:
-    for stream, sample in samples.items():
-        LENGTHS[stream].set(sample.length)
+    for stream, gauge in LENGTHS.items():
+        gauge.set(samples[stream].length)

@@ -141,9 +141,10 @@ def test_a_commit_that_is_filtered_away_is_still_seen() -> None:
     assert (result.received, result.filtered) == (3, 2)
 
 
-def test_a_commit_without_operations_brings_nothing_and_still_moves_the_cursor() -> None:
+def test_a_commit_without_operations_is_seen_too() -> None:
     result = read(commit_frame([]))
-    assert (result.seq, result.events, result.received) == (7, (), 0)
+    assert result.events == (RepoEvent(seq=7, time=TIME, did=DID, commit=COMMIT_CID, rev=REV),)
+    assert (result.seq, result.received) == (7, 1)
 
 
 # how a frame ties in with its repo
