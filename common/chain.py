@@ -6,6 +6,7 @@ two, for only there can nobody come between; docs/architecture.md has the states
 
 import re
 import struct
+from functools import lru_cache
 from hashlib import sha256
 from zlib import crc32
 
@@ -32,7 +33,7 @@ _FROM_TID = str.maketrans("234567abcdefghijklmnopqrstuvwxyz", _DIGITS)
 _FROM_BASE32 = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", _DIGITS)
 _TID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"
 _NO_REV, _NO_DATA = bytes(8), bytes(16)
-_PLACE = struct.Struct(">7s3sH")
+_PLACE = struct.Struct(">H7s5sH")
 _TOLD = struct.Struct(">7sHH")
 
 
@@ -59,11 +60,12 @@ class RepoState(Struct, frozen=True):
         return self.status not in ("n", "w", "W", "f")
 
 
-def place_of(did: str) -> tuple[int, bytes]:
-    """The number of the repo's bucket, and its field there."""
+@lru_cache(1 << 15)  # most frames are of repos that are busy
+def place_of(did: str) -> tuple[str, bytes]:
+    """The repo's bucket, five digits that follow `repo_chain:`, and its field there."""
     if match := _PLC.fullmatch(did):
-        return crc32(did.encode()) % BUCKETS, int(match[1].translate(_FROM_BASE32), 32).to_bytes(15, "big")
-    return BUCKETS + crc32(did.encode()) % OTHER_BUCKETS, did.encode()
+        return f"{crc32(did.encode()) % BUCKETS:05x}", int(match[1].translate(_FROM_BASE32), 32).to_bytes(15, "big")
+    return f"{BUCKETS + crc32(did.encode()) % OTHER_BUCKETS:05x}", did.encode()
 
 
 def state_of(raw: bytes) -> RepoState:
@@ -111,10 +113,7 @@ def told_step(kind: bytes, seq: int, did: str, told: bytes, says: bytes, *, payl
 
 def told_mark(host: str, microseconds: int, content: bytes) -> bytes:
     """By which the same event is known again from another host; microseconds since 1970, content of any length."""
-    digest = crc32(content) & 0xFFFF
-    return (
-        microseconds.to_bytes(7, "big") + digest.to_bytes(2, "big") + (crc32(host.encode()) & 0xFF).to_bytes(1, "big")
-    )
+    return _TOLD.pack(microseconds.to_bytes(7, "big"), crc32(content) & 0xFFFF, crc32(host.encode()) & 0xFFFF)
 
 
 def no_step(payloads: int) -> bytes:
@@ -123,8 +122,7 @@ def no_step(payloads: int) -> bytes:
 
 def _head(kind: bytes, seq: int, did: str, payloads: int) -> bytes:
     bucket, field = place_of(did)
-    place = _PLACE.pack(seq.to_bytes(7, "big"), bucket.to_bytes(3, "big"), len(field))
-    return kind + payloads.to_bytes(2, "big") + place + field
+    return kind + _PLACE.pack(payloads, seq.to_bytes(7, "big"), bucket.encode(), len(field)) + field
 
 
 def _tid(packed: bytes) -> str:

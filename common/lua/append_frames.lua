@@ -114,23 +114,27 @@ end
 
 local TAKE = {c = take_commit, s = take_sync, a = take_told, i = take_told, v = take_loss}
 
+local unpacked = struct.unpack
+
 local function parsed(raw)
-  local step = {kind = raw:sub(1, 1), payloads = struct.unpack('>I2', raw:sub(2, 3))}
-  if step.kind == '-' then return step end
-  local bucket, length
-  step.seq, bucket, length = struct.unpack('>I7I3I2', raw:sub(4, 15))
-  step.key = COUNTS .. ':' .. bucket
-  step.field = raw:sub(16, 15 + length)
-  local body = raw:sub(16 + length)
-  step.rev_text = ''
-  if step.kind == 'c' or step.kind == 's' then
-    step.rev, step.data, step.since, step.before = body:sub(1, 8), body:sub(9, 24), body:sub(25, 32), body:sub(33, 48)
-    step.is_whole, step.rev_text, step.did = body:sub(49, 49) == 'w', body:sub(50, 62), body:sub(63)
-  elseif step.kind == 'v' then
-    step.reason, step.did = body:match('^(%S+) (%S+)$')
-  else
-    step.told, step.says, step.did = body:sub(1, 11), body:sub(12, 12), body:sub(13)
+  local step = {kind = raw:sub(1, 1)}
+  if step.kind == '-' then
+    step.payloads = unpacked('>I2', raw, 2)
+    return step
   end
+  local bucket, length, at
+  step.payloads, step.seq, bucket, length, at = unpacked('>I2I7c5I2', raw, 2)
+  step.key, step.field = PREFIX .. bucket, raw:sub(at, at + length - 1)
+  at = at + length
+  if step.kind == 'c' or step.kind == 's' then
+    step.rev, step.data, step.since, step.before, step.is_whole, step.rev_text, at = unpacked('c8c16c8c16c1c13', raw, at)
+    step.is_whole = step.is_whole == 'w'
+  elseif step.kind == 'v' then
+    step.rev_text, step.reason, at = '', raw:match('^(%S+) ()', at)
+  else
+    step.rev_text, step.told, step.says, at = '', unpacked('c11c1', raw, at)
+  end
+  step.did = raw:sub(at)
   return step
 end
 

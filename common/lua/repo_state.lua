@@ -1,6 +1,6 @@
 -- What is known of a repo, as it stands in its field (common/chain.py says what is where), for the scripts after this.
 local NO_REV, NO_DATA, UNTOLD = ('\0'):rep(8), ('\0'):rep(16), ('\0'):rep(11)
-local JOBS, COUNTS = 'repo_backfill_high', 'repo_chain'
+local JOBS, COUNTS, PREFIX = 'repo_backfill_high', 'repo_chain', 'repo_chain:'
 
 -- Lua's own < on strings goes by the locale of the server.
 local function later(rev, other)
@@ -18,12 +18,10 @@ local function read(key, field)
   if not raw then
     return {is_new = true, status = 'n', account = '+', rev = NO_REV, data = NO_DATA, mark = NO_REV, told = ''}
   end
-  local status, rev = raw:sub(1, 1), raw:sub(3, 10)
+  local status, account, rev, data = struct.unpack('c1c1c8c16', raw)
   local has_mark = status ~= 'n' and status ~= 'w'
-  return {
-    status = status, account = raw:sub(2, 2), rev = rev, data = raw:sub(11, 26),
-    mark = has_mark and raw:sub(27, 34) or rev, told = raw:sub(has_mark and 35 or 27),
-  }
+  local mark = has_mark and raw:sub(27, 34) or rev
+  return {status = status, account = account, rev = rev, data = data, mark = mark, told = raw:sub(has_mark and 35 or 27)}
 end
 
 local function write(key, field, repo)
