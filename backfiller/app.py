@@ -25,6 +25,7 @@ from common.events import EVENT_FIELD, JOB_FIELD
 from common.identity import Identities
 from common.outbound import Budget, Outbound
 from common.redis_connection import check_redis, open_redis
+from common.repo_states import RepoStates
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges
 from common.streams import StreamConsumer, StreamWriter
@@ -120,6 +121,7 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
         repos=_repos(shared, at_once),
         threads=shared.threads,
         room=shared.room,
+        states=RepoStates(shared.redis),
         output=StreamWriter(shared.redis, settings.firehose_stream, EVENT_FIELD, shared.room),
         memory=shared.memory,
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),

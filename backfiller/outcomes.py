@@ -16,7 +16,7 @@ FINISHED = (DONE, *ABSENT.values(), "did_not_found", "did_tombstoned", "did_unsu
 DEFERRED = ("rate_limited", "host_busy", "host_at_rest", "memory_full")
 FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", *LATER_REASONS, *BAD_REASONS)
 PARSING = ("truncated_car", "incomplete_repo", "bad_car", "bad_block_hash", "bad_commit", "bad_mst")
-VERIFYING = ("wrong_did", "bad_signature", "future_rev")
+VERIFYING = ("wrong_did", "bad_signature", "future_rev", "stale_repo")
 FAILURES = tuple(reason for reason in (*FETCHING, *PARSING, *VERIFYING) if reason not in DEFERRED)
 MAX_RETRIES_EXCEEDED, TOO_LARGE, BAD_ENTRY = "max_retries_exceeded", "too_large", "bad_entry"
 

@@ -27,6 +27,7 @@ class Snapshot:
     did: str
     commit: str  # CID
     rev: str
+    data: bytes  # raw CID of the tree's top
     collections: CollectionFilter
     leaves: list[tuple[str, bytes, bytes]]  # path, raw CID and block of each record that passes
     filtered: int
@@ -97,7 +98,7 @@ def unpack(car_bytes: bytes, did: str, key: PublicKey | None, collections: Colle
             leaves.append((path, cid, car.blocks[cid]))
         else:
             filtered += 1
-    return Snapshot(did, cid_text(car.root), commit.rev, collections, leaves, filtered)
+    return Snapshot(did, cid_text(car.root), commit.rev, commit.data, collections, leaves, filtered)
 
 
 def _whole_car(car_bytes: bytes) -> Car:

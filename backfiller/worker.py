@@ -17,6 +17,7 @@ from common.backpressure import Room
 from common.delivery import Delivery
 from common.errors import BadInput, GiveUp, TryLater
 from common.events import RepoJob, StreamEvent, decode_job, encode_event
+from common.repo_states import RepoStates
 from common.streams import StreamConsumer, StreamWriter
 from common.syntax import is_did, utc_text
 
@@ -37,6 +38,7 @@ class Backfiller:
         threads: Threads,
         room: Room,
         output: StreamWriter,
+        states: RepoStates,
         memory: Memory,
         retries: Retries,
         jobs_in_hand: int,
@@ -49,6 +51,7 @@ class Backfiller:
         self._threads = threads
         self._room = room
         self._output = output
+        self._states = states
         self._memory = memory
         self._retries = retries
         self._seats = asyncio.Semaphore(jobs_in_hand)
@@ -86,7 +89,7 @@ class Backfiller:
         try:
             with self._memory.share() as take:
                 snapshot = await self._repos.snapshot(job.did, take, refresh=job.attempts > 0)
-                if not await self._emit(snapshot, stop):
+                if not await self._emit(snapshot, stop) or not await self._bring_in_step(snapshot, stop):
                     return None
         except (TryLater, BadInput, GiveUp) as error:
             return after(error, job, self._retries)
@@ -100,6 +103,16 @@ class Backfiller:
             if not await self._output.append(payloads, stop):
                 return False
         return True
+
+    async def _bring_in_step(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
+        """From here on the live commits go on from the snapshot. False if told to stop; raises TryLater("stale_repo").
+
+        A host that serves less than its commits have told is behind: what it has is taken, and fetched again later.
+        """
+        settled = await self._states.settle(snapshot.did, snapshot.rev, snapshot.data, stop)
+        if settled is False:
+            raise TryLater("stale_repo", f"{snapshot.did} {snapshot.rev} is older than what we fell out of step by")
+        return settled is not None
 
     async def _settle(self, delivery: Delivery, outcome: Outcome | None, stop: asyncio.Event) -> str:
         """How it ended, in the words of metrics.ENDS."""

@@ -1,6 +1,6 @@
 """What is known of each repo, and what a frame says of one, in the bytes that Redis and its scripts see (lua/).
 
-A repo is a field of a hash: 26 bytes when all is well. A step is what a frame says of a repo. The scripts compare the
+A repo is a field of a hash, 26 bytes when all is well. A step is what a frame says of a repo. The scripts compare the
 two, for only there can nobody come between; docs/architecture.md has the states and what leads from one to another.
 """
 
@@ -17,7 +17,7 @@ from common.dag_cbor import CBOR_CID, encode
 KEY = "repo_chain"
 BUCKETS = 1 << 18  # 43 million repos are 164 to a bucket, which Redis packs densely up to 512
 OTHER_BUCKETS = 1 << 8  # for DIDs that are not did:plc, whose fields are their text
-BYTES_PER_REPO = 56  # what Redis needs for one, measured: docs/decisions/0009
+BYTES_PER_REPO = 45  # the least that Redis needs for one; 67 when its account has been told of (docs/decisions/0012)
 
 NO_STEP = b"-"
 EMPTY_TREE = CBOR_CID + sha256(encode({"e": [], "l": None})).digest()

@@ -81,6 +81,7 @@ local function take_sync(repo, step)
   local is_same = step.data == repo.data
   move_on(repo, step)
   if is_same then return is_desynchronised(repo) and 'w' or 's' end
+  if is_fork then step.rev_text = '' end -- whoever has this rev may have the other root
   return break_chain(repo, step, 's', 'sync')
 end
 
