@@ -1,7 +1,7 @@
 """What is known of each repo: its newest rev and root and whether we are in step with it, beside the streams.
 
 Moved only by scripts, each in one step with the entries that it follows from, so that any number of ingesters and
-backfillers share it (docs/decisions/0012).
+backfillers share it (docs/decisions/0010).
 """
 
 import asyncio
