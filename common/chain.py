@@ -83,24 +83,35 @@ def packed_data(data: bytes) -> bytes:
 
 
 def commit_step(
-    seq: int, did: str, rev: str, data: bytes, *, since: str | None, prev_data: bytes | None, payloads: int
+    seq: int,
+    did: str,
+    rev: str,
+    data: bytes,
+    *,
+    since: str | None,
+    prev_data: bytes | None,
+    payloads: int,
+    flaw: str = "",
 ) -> bytes:
-    """`data` and `prev_data` are raw CIDs of roots. A commit upon the empty tree holds all there is of its repo."""
+    """`data` and `prev_data` are raw CIDs of roots. A commit upon the empty tree holds all there is of its repo.
+
+    `flaw`: a word for why the commit moves its repo on, and yet something of it is missing.
+    """
     before = _NO_DATA if prev_data is None else packed_data(prev_data)
     whole = b"w" if EMPTY_TREE in (data, prev_data) else b"-"
-    step = _head(b"c", seq, did, payloads) + packed_rev(rev) + packed_data(data)
-    return step + (packed_rev(since) if since else _NO_REV) + before + whole + f"{rev}{did}".encode()
+    step = _head(b"p" if flaw else b"c", seq, did, payloads) + packed_rev(rev) + packed_data(data)
+    return step + (packed_rev(since) if since else _NO_REV) + before + whole + _tail(rev, did, flaw)
 
 
 def sync_step(seq: int, did: str, rev: str, data: bytes, *, payloads: int) -> bytes:
     whole = b"w" if data == EMPTY_TREE else b"-"
     step = _head(b"s", seq, did, payloads) + packed_rev(rev) + packed_data(data)
-    return step + _NO_REV + _NO_DATA + whole + f"{rev}{did}".encode()
+    return step + _NO_REV + _NO_DATA + whole + _tail(rev, did)
 
 
-def loss_step(seq: int, did: str, reason: str, *, payloads: int) -> bytes:
-    """A commit could not be verified. `reason` is a word of our own."""
-    return _head(b"v", seq, did, payloads) + f"{reason} {did}".encode()
+def loss_step(seq: int, did: str, rev: str, reason: str, *, payloads: int) -> bytes:
+    """A commit was refused. `rev` is what it claims, '' if nothing; `reason` is a word of our own."""
+    return _head(b"v", seq, did, payloads) + (packed_rev(rev) if rev else _NO_REV) + _tail("", did, reason)
 
 
 def told_step(kind: bytes, seq: int, did: str, told: bytes, says: bytes, *, payloads: int) -> bytes:
@@ -108,7 +119,7 @@ def told_step(kind: bytes, seq: int, did: str, told: bytes, says: bytes, *, payl
 
     It `says` of the account: + active, - not active, ! desynchronised, = nothing.
     """
-    return _head(kind, seq, did, payloads) + told + says + did.encode()
+    return _head(kind, seq, did, payloads) + told + says + _tail("", did)
 
 
 def told_mark(host: str, microseconds: int, content: bytes) -> bytes:
@@ -123,6 +134,11 @@ def no_step(payloads: int) -> bytes:
 def _head(kind: bytes, seq: int, did: str, payloads: int) -> bytes:
     bucket, field = place_of(did)
     return kind + _PLACE.pack(payloads, seq.to_bytes(7, "big"), bucket.encode(), len(field)) + field
+
+
+def _tail(rev: str, did: str, reason: str = "") -> bytes:
+    """For the job, if there is to be one."""
+    return f"{rev} {did} {reason}".encode()
 
 
 def _tid(packed: bytes) -> str:

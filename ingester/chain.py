@@ -79,10 +79,10 @@ def judged(batch: Sequence[Told], verdicts: str) -> Judged:
 
 def _step(result: FrameResult, host: str, payloads: int) -> tuple[bytes, str]:
     """The step, and the reason that goes with it."""
-    if result.desync is not None:
-        did, reason = result.desync
-        return chain.loss_step(result.seq, did, reason, payloads=payloads), UNVERIFIED
-    if (link := result.link) is not None and link.is_sync:
+    link, (did, reason) = result.link, result.desync or ("", "")
+    if link is None and did:
+        return chain.loss_step(result.seq, did, result.refused_rev, reason, payloads=payloads), UNVERIFIED
+    if link is not None and link.is_sync:
         return chain.sync_step(result.seq, link.did, link.rev, link.data, payloads=payloads), SYNC
     if link is not None:
         step = chain.commit_step(
@@ -92,9 +92,10 @@ def _step(result: FrameResult, host: str, payloads: int) -> tuple[bytes, str]:
             link.data,
             since=link.since,
             prev_data=link.prev_data,
+            flaw=reason,
             payloads=payloads,
         )
-        return step, BROKEN_CHAIN
+        return step, UNVERIFIED if reason else BROKEN_CHAIN
     match result.events:
         case (AccountEvent() | IdentityEvent() as event,):
             return _told_step(event, host)

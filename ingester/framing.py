@@ -49,7 +49,8 @@ class FrameResult(Struct, frozen=True, kw_only=True):
     A unit is an operation, an identity, account or sync event, a mark of a commit that was filtered away, or a label.
     A frame that is dropped whole is one unit. `name` and `text` are those of an error or of a notice. `signed` has one
     for each label of `events`, in their order, until they have been verified. `link` ties a commit or #sync to its
-    repo's history; `desync` is (did, reason) of a repo that we no longer know, for its commit could not be verified.
+    repo's history; `desync` is (did, reason) of a repo that we no longer know, for its commit could not be verified, or
+    not all of it. `refused_rev` is the rev that a commit without a link claims.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class FrameResult(Struct, frozen=True, kw_only=True):
     text: str = ""
     link: ChainLink | None = None
     desync: tuple[str, str] | None = None
+    refused_rev: str = ""
 
 
 def read_message(frame: bytes) -> Message:

@@ -6,6 +6,8 @@ import math
 from hashlib import sha256
 from typing import Any
 
+from msgspec import Raw
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from common.backpressure import Room
@@ -74,8 +76,14 @@ class Teller:
         event = IdentityEvent(seq=self.seq + 1, time=time, did=did, handle=handle)
         return await self.tell(self._result("#identity", event))
 
-    async def loss(self, reason: str = "bad_signature", did: str = ALICE) -> str:
-        return await self.tell(self._result("#commit", desync=(did, reason)))
+    async def loss(self, reason: str = "bad_signature", did: str = ALICE, number: int | None = None) -> str:
+        refused_rev = rev(number) if number else ""
+        return await self.tell(self._result("#commit", desync=(did, reason), refused_rev=refused_rev))
+
+    async def flawed(self, number: int, did: str = ALICE) -> str:
+        """A commit of which one record is not there."""
+        (result,) = self._commit(link(number, did))
+        return await self.tell(replace(result, desync=(did, "missing_block")))
 
     async def commits(self, *numbers: int) -> str:
         """In one batch: the verdicts."""
@@ -105,18 +113,12 @@ class Teller:
             collection="app.bsky.feed.post",
             rkey=said.rev,
             cid="c",
-            record=json_raw({"host": self.name}),
+            record=Raw(json.dumps({"host": self.name}).encode()),
         )
         return (self._result("#commit", event, link=said, ahead=ahead),)
 
     def _result(self, kind: str, *events: StreamEvent, ahead: int = 0, **more: Any) -> FrameResult:
         return FrameResult(kind=kind, seq=self.seq + 1 + ahead, time=TIME, events=events, received=len(events), **more)
-
-
-def json_raw(value: Any) -> Any:
-    from msgspec import Raw
-
-    return Raw(json.dumps(value).encode())
 
 
 async def written(redis: Redis) -> list[str]:

@@ -15,8 +15,10 @@ local newest = expected ~= '' and tonumber(redis.call('HGET', source, 'newest') 
 local repos, desynchronised = 0, 0
 
 local function queue(step, reason)
-  local job = '{"did":"' .. step.did .. '","host":"","rev":"' .. step.rev_text .. '","status":null,"active":true,'
-  redis.call('XADD', JOBS, '*', 'repo', job .. '"attempts":0,"reason":"' .. reason .. '","priority":"high"}')
+  local rev, did, flaw = step.tail:match('^(%S*) (%S+) (%S*)$')
+  local job = '{"did":"' .. did .. '","host":"","rev":"' .. (step.is_fork and '' or rev) .. '","status":null,"active":true,'
+  job = job .. '"attempts":0,"reason":"' .. (reason or flaw) .. '","priority":"high"}'
+  redis.call('XADD', JOBS, '*', 'repo', job)
 end
 
 -- One job for each time that a repo falls out of step, however many commits follow before it is fetched.
@@ -57,10 +59,14 @@ end
 local function take_commit(repo, step)
   if repo.status ~= 'n' and not later(step.rev, newest_told(repo)) then return 'd' end
   if repo.account ~= '+' then return gate(repo, step) end
-  if repo.status == 'n' then return adopt(repo, step) end
+  if repo.status == 'n' and step.kind == 'c' then return adopt(repo, step) end
   if not later(step.rev, repo.rev) then -- a snapshot has it, the stream has not
     repo.mark = step.rev
     return 'o'
+  end
+  if step.kind == 'p' then
+    move_on(repo, step)
+    return break_chain(repo, step, 'v')
   end
   local fits = step.before ~= NO_DATA and step.before == repo.data
   if step.before == NO_DATA then fits = step.since ~= NO_REV and step.since == repo.rev end
@@ -81,7 +87,7 @@ local function take_sync(repo, step)
   local is_same = step.data == repo.data
   move_on(repo, step)
   if is_same then return is_desynchronised(repo) and 'w' or 's' end
-  if is_fork then step.rev_text = '' end -- whoever has this rev may have the other root
+  step.is_fork = is_fork -- who has fetched this rev may have the other root
   return break_chain(repo, step, 's', 'sync')
 end
 
@@ -109,11 +115,12 @@ local function take_told(repo, step)
 end
 
 local function take_loss(repo, step)
+  if step.seq <= newest or (step.rev ~= NO_REV and not later(step.rev, repo.rev)) then return 'd' end
   if repo.account ~= '+' then return 'i' end
-  return break_chain(repo, step, 'v', step.reason)
+  return break_chain(repo, step, 'v')
 end
 
-local TAKE = {c = take_commit, s = take_sync, a = take_told, i = take_told, v = take_loss}
+local TAKE = {c = take_commit, p = take_commit, s = take_sync, a = take_told, i = take_told, v = take_loss}
 
 local unpacked = struct.unpack
 
@@ -127,15 +134,15 @@ local function parsed(raw)
   step.payloads, step.seq, bucket, length, at = unpacked('>I2I7c5I2', raw, 2)
   step.key, step.field = PREFIX .. bucket, raw:sub(at, at + length - 1)
   at = at + length
-  if step.kind == 'c' or step.kind == 's' then
-    step.rev, step.data, step.since, step.before, step.is_whole, step.rev_text, at = unpacked('c8c16c8c16c1c13', raw, at)
-    step.is_whole = step.is_whole == 'w'
-  elseif step.kind == 'v' then
-    step.rev_text, step.reason, at = '', raw:match('^(%S+) ()', at)
+  if step.kind == 'v' then
+    step.rev, at = unpacked('c8', raw, at)
+  elseif step.kind == 'a' or step.kind == 'i' then
+    step.told, step.says, at = unpacked('c11c1', raw, at)
   else
-    step.rev_text, step.told, step.says, at = '', unpacked('c11c1', raw, at)
+    step.rev, step.data, step.since, step.before, step.is_whole, at = unpacked('c8c16c8c16c1', raw, at)
+    step.is_whole = step.is_whole == 'w'
   end
-  step.did = raw:sub(at)
+  step.tail = raw:sub(at)
   return step
 end
 

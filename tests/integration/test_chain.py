@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from common.chain import place_of
 from common.dag_cbor import CBOR_CID
-from common.events import decode_job
+from common.events import RepoJob, decode_job
 from common.redis_connection import open_redis
 from common.repo_states import Counts, RepoStates
 from common.streams import Fenced
@@ -127,6 +127,31 @@ async def test_a_commit_that_could_not_be_verified_queues_its_repo(redis: Redis,
     assert await host.commit(3) == "X"
 
 
+async def test_a_commit_that_two_hosts_tell_and_nobody_can_verify_queues_its_repo_once(
+    redis: Redis, host: Teller, other: Teller
+) -> None:
+    await host.commit(1)
+    assert await host.loss(number=2) == "x"
+    assert await settle(redis, 2)
+    assert [await other.loss(number=2), await host.commit(3), await other.loss(number=3)] == ["d", "a", "d"]
+    await host.set_back(0)
+    assert [await host.commit(1), await host.loss(number=4)] == ["r", "r"]
+    assert await jobs(redis) == [(ALICE, "bad_signature")]
+
+
+async def test_a_commit_that_lacks_something_is_written_moves_on_and_queues_its_repo(
+    redis: Redis, host: Teller, other: Teller
+) -> None:
+    await host.commit(1)
+    assert [await host.flawed(2), await other.flawed(2), await host.commit(3)] == ["x", "d", "w"]
+    assert [await settle(redis, 1), await settle(redis, 2)] == [False, True]
+    assert await host.flawed(1, BOB) == "x"
+    assert await written(redis) == [rev(1), rev(2), rev(3), rev(1)]
+    assert await jobs(redis) == [(ALICE, "missing_block"), (BOB, "missing_block")]
+    await settle(redis, 9)
+    assert await host.flawed(4) == "o"
+
+
 async def test_a_sync_is_work_only_where_the_root_is_another(redis: Redis, host: Teller) -> None:
     await host.commit(1)
     assert await host.sync(1) == "d"
@@ -194,6 +219,19 @@ async def test_what_a_snapshot_has_and_a_live_commit_was_is_told_once(
 ) -> None:
     await settle(redis, 5)
     assert [await host.commit(4), await other.commit(4), await other.commit(5), await host.commit(5)] == [*"odod"]
+
+
+async def test_current_is_who_is_whole_up_to_the_rev_that_is_asked_for(redis: Redis, host: Teller) -> None:
+    followed, gap = "did:plc:followedfollowedfollowed", "did:plc:gapgapgapgapgapgapgapgap"
+    for number in (1, 2):
+        await host.commit(number)
+    await host.commit(2, followed)
+    for number in (1, 3):
+        await host.commit(number, gap)
+    await settle(redis, 2, BOB)
+    asked = [(ALICE, 2), (ALICE, 3), (BOB, 2), (BOB, 3), (followed, 2), (gap, 3), ("did:plc:unknown", 1)]
+    jobs_of = [RepoJob(did=did, rev=rev(number)) for did, number in asked] + [RepoJob(did=ALICE)]
+    assert await RepoStates(redis).are_current(jobs_of) == [True, False, True, False, False, False, False, False]
 
 
 # accounts that are away
