@@ -13,7 +13,8 @@ class Settings:
     relay_hosts: tuple[str, ...] = env(
         "INGESTER_RELAY_HOSTS",
         ("bsky.network",),
-        "Relays to read the firehose and the list of repos from; ws:// or http:// before a name is plain text.",
+        "Relays to read the firehose and the list of repos from; ws:// or http:// before a name is plain text. What"
+        " several tell is stored once.",
     )
     labeler_hosts: tuple[str, ...] = env(
         "INGESTER_LABELER_HOSTS", (), "Hosts of labelers to read, by the names in their DID documents; none is fine."

@@ -165,6 +165,8 @@ async def test_a_sync_is_work_only_where_the_root_is_another(redis: Redis, host:
 async def test_one_rev_with_two_roots_is_out_of_step(redis: Redis, host: Teller) -> None:
     await host.commit(1)
     assert await host.sync(1, data=OTHER_ROOT) == "x"
+    ((_, fields),) = await redis.xrange("repo_backfill_high")
+    assert decode_job(fields[b"repo"]).rev == ""  # who has fetched this rev already is to fetch it again
 
 
 async def test_a_sync_of_an_unknown_repo_is_followed_and_of_an_empty_one_whole(redis: Redis, host: Teller) -> None:
