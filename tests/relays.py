@@ -3,7 +3,8 @@
 import dataclasses
 import random
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from common.dag_cbor import decode_header_and_body, encode
 from sluice.recording import Frames, Recording
@@ -24,6 +25,15 @@ def retold(recording: Recording, seed: int) -> Recording:
         seq += chance.choice((1, 1, 1, 7))
         frames.append(renumbered(by_repo[did].popleft(), seq))
     return with_frames(recording, frames)
+
+
+def inserted(recording: Recording, frames: Mapping[int, tuple[str, dict[str, Any]]]) -> Recording:
+    """Frames of a type and with a body of their own, each before the recorded one at its index; all numbered anew."""
+    told = list(recording.frames)
+    for index in sorted(frames, reverse=True):
+        kind, body = frames[index]
+        told.insert(index, encode({"op": 1, "t": kind}) + encode({"seq": 1, **body}))
+    return with_frames(recording, [renumbered(frame, seq) for seq, frame in enumerate(told, start=1)])
 
 
 def with_frames(recording: Recording, frames: Sequence[bytes]) -> Recording:

@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,7 +16,7 @@ from sluice.network import RecordedNetwork
 from sluice.recording import Recording
 from tests.backfilling import backfiller, environment, idle, output
 from tests.integration.test_ingester import Event, Ingester, host, on_the_stream, recorded, until_cursor, until_metric
-from tests.relays import did_of, retold, with_frames
+from tests.relays import did_of, inserted, retold, with_frames
 from tests.tellers import jobs
 from tests.waiting import until
 
@@ -154,6 +154,36 @@ async def test_what_a_relay_loses_is_fetched_from_the_repos(
     assert all(emitted.whole for emitted in (await output(redis)).values())
     away = {repo.did for repo in relay.recording.repos if not repo.active}
     assert await RepoStates(redis).counts() == Counts(repos=50, desynchronised=len(away & dict(queued).keys()))
+
+
+async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fetched_then(
+    redis: Redis, redis_url: str, recording: OpenRecording, serve: Serve, start: Start
+) -> None:
+    frames = list(recording("load-tiny").frames)
+    busiest, _ = Counter(did_of(frame) for frame in frames[600:1800]).most_common(1)[0]
+    left, back = {"active": False, "status": "deactivated"}, {"active": True}
+    at = {600: left | {"time": "2026-11-20T10:00:00Z"}, 1200: back | {"time": "2026-11-20T11:00:00Z"}}
+    told = inserted(
+        recording("load-tiny"), {index: ("#account", {"did": busiest} | body) for index, body in at.items()}
+    )
+    one, two = await serve(told), await serve(retold(told, seed=9))
+    daemon = await start(one)
+    await until_cursor(redis, one)
+    meanwhile = [event for event in recorded(told.frames) if event[2] == busiest and 601 < event[0] < 1202]
+    assert len(meanwhile) > 5
+    assert await on_the_stream(redis) == [event for event in recorded(told.frames) if event not in meanwhile]
+    assert await jobs(redis) == [(busiest, "inactive"), (busiest, "reactivated")]
+    metrics = await daemon.metrics()
+    assert (metrics["dropped_total reason=inactive_account"], metrics.unaccounted) == (len(meanwhile), 0)
+    async with backfiller(environment(redis_url, one.url)):
+        await until(lambda: idle(redis))
+    assert (await output(redis))[busiest].whole
+    await daemon.end()
+    before = await on_the_stream(redis)
+    await start(one, two)
+    await until_cursor(redis, two)
+    assert await on_the_stream(redis) == before
+    assert (await RepoStates(redis).counts()).desynchronised == 0
 
 
 async def test_connections_that_break_off_after_every_frame_lose_and_repeat_nothing(
