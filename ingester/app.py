@@ -27,6 +27,8 @@ from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.batching import BatchLimits
 from ingester.connection import ReadFrame
 from ingester.cursors import cursor_key, source_key
+from ingester.gap_watch import GapWatch
+from ingester.gaps import GapLedger
 from ingester.intake import Intake, Verify
 from ingester.label_verification import LabelVerification
 from ingester.metrics import LENGTHS, HostMeter, Listings, Pressure, show_lengths
@@ -55,6 +57,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             http=await stack.enter_async_context(_websocket_client()),
             outbound=await stack.enter_async_context(Outbound(allow=allowed)),
             pressure=Pressure(),
+            ledger=GapLedger(redis),
         )
         gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
         await run_daemon(
@@ -121,6 +124,7 @@ class _Parts:
     http: ClientSession
     outbound: Outbound
     pressure: Pressure
+    ledger: GapLedger
 
     def services(self, work: Work) -> Iterator[Service]:
         settings = self.settings
@@ -156,6 +160,7 @@ class _Parts:
             idle_seconds=what.idle_seconds,
             account=account,
             meter=meter,
+            gaps=GapWatch(self.ledger, source.name, upstream.host, seq_jump=settings.seq_jump),
         )
         return Intake(
             self.redis,

@@ -72,6 +72,12 @@ OUTDATED = Counter(
     "OutdatedCursor notices: the host no longer had the events after our cursor.",
     ["source", "host"],
 )
+GAPS = Counter(
+    "ingester_gaps", "Gaps written into the ledger: what a source skipped or could not say.", ["source", "kind"]
+)
+GAPS_UNCLOSED = Gauge(
+    "ingester_gaps_unclosed", "Gaps of the ledger that have not been made good; all ingesters share it.", ["source"]
+)
 
 
 CHAIN = Counter(

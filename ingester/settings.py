@@ -47,6 +47,11 @@ class Settings:
     labeler_idle_seconds: float = env(
         "INGESTER_LABELER_IDLE_SECONDS", 600.0, "The same for labelers, which may be quiet for long."
     )
+    seq_jump: int = env(
+        "INGESTER_SEQ_JUMP",
+        1000,
+        "How far a connection's first event may be beyond the cursor and be no gap yet: hosts skip numbers.",
+    )
     plc_url: str = env("PLC_URL", "https://plc.directory", "The directory of did:plc, for the keys of labelers.")
     outbound_allow: tuple[str, ...] = env(
         "OUTBOUND_ALLOW", (), "host:port of services in a private network, which may speak plain http."
