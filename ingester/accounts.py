@@ -98,7 +98,7 @@ LISTING = Source(
     REPOS_WRITTEN,
     count_nothing,
     (),
-    ("bad_row", "unwritten", "other"),
+    ("bad_row", "current", "unwritten", "other"),
     ("page", "fenced"),
 )
 

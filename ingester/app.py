@@ -21,19 +21,23 @@ from common.repo_states import FrameWriter, RepoStates
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges, watched
 from common.streams import REPO_BACKFILL, REPO_BACKFILL_HIGH, StreamWriter
+from common.syntax import is_nsid
 from common.telemetry import Health, log_as_json, serve_metrics
 from ingester import frames, label_frames
 from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.batching import BatchLimits
 from ingester.connection import ReadFrame
 from ingester.cursors import cursor_key, source_key
+from ingester.gap_repair import REASON, GapRepair, comparison_key
 from ingester.gap_watch import GapWatch
 from ingester.gaps import GapLedger
 from ingester.intake import Intake, Verify
 from ingester.label_verification import LabelVerification
 from ingester.metrics import LENGTHS, HostMeter, Listings, Pressure, show_lengths
+from ingester.pages import RepoPages
+from ingester.relay_listing import RelayListing
 from ingester.repo_gauges import RepoGauges
-from ingester.repo_listing import RepoListing
+from ingester.repo_listing import Listed, RepoListing
 from ingester.settings import MODES, Settings
 from ingester.subscription import Subscription
 from ingester.upstream import Upstream, upstreams
@@ -50,7 +54,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
-        allowed = [*settings.outbound_allow, *(relay.origin for relay in work.listed)]
+        allowed = [*settings.outbound_allow, *(relay.origin for relay in (*work.listed, *work.firehoses))]
         parts = _Parts(
             settings=settings,
             redis=redis,
@@ -88,6 +92,10 @@ def work_of(settings: Settings) -> Work:
         raise CannotStart(f"INGESTER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
     if not (settings.idle_seconds > 0 and settings.labeler_idle_seconds > 0):
         raise CannotStart("INGESTER_IDLE_SECONDS and INGESTER_LABELER_IDLE_SECONDS must be above 0")
+    if settings.listing_collection and not is_nsid(settings.listing_collection):
+        raise CannotStart(f"INGESTER_LISTING_COLLECTION: {settings.listing_collection!r} is no collection")
+    if settings.listing_repeat_hours < 0:
+        raise CannotStart("INGESTER_LISTING_REPEAT_HOURS must not be below 0")
     try:
         is_wanted = CollectionFilter(settings.collections)
     except BadInput as bad:
@@ -148,7 +156,9 @@ class _Parts:
         yield from (self._intake(repos, relay) for relay in work.firehoses)
         yield from (self._intake(labels, labeler) for labeler in work.labelers)
         listings = Listings(len(work.listed))
-        yield from (self._listing(relay, listings) for relay in work.listed)
+        yield from (self._relay_listing(relay, listings) for relay in work.listed)
+        yield from (self._gap_repair(relay) for relay in work.firehoses if settings.compare_gaps)
+        yield self.ledger.watch
 
     def _intake(self, what: _Subscribed, upstream: Upstream) -> Service:
         source, settings = what.source, self.settings
@@ -185,13 +195,29 @@ class _Parts:
         identities = Identities(self.outbound, self.settings.plc_url, capacity=1000)
         return lambda upstream, account: LabelVerification(identities, upstream, account).verified
 
-    def _listing(self, relay: Upstream, listings: Listings) -> Service:
-        room = self._room(REPO_BACKFILL)
-        writer = StreamWriter(self.redis, REPO_BACKFILL, JOB_FIELD, room)
-        account = Account(LISTING)
-        return RepoListing(
-            self.redis, self.outbound, relay, writer=writer, room=room, account=account, listings=listings
+    def _relay_listing(self, relay: Upstream, listings: Listings) -> Service:
+        key = cursor_key(REPO_BACKFILL, relay)
+        listing = self._listing(relay, Listed(host=relay.host, key=key), self.settings.listing_collection)
+        repeat_seconds = self.settings.listing_repeat_hours * 3600
+        return RelayListing(
+            self.redis, listing, host=relay.host, key=key, repeat_seconds=repeat_seconds, listings=listings
         ).run
+
+    def _gap_repair(self, relay: Upstream) -> Service:
+        listed = Listed(host=relay.host, key=comparison_key(relay.host), reason=REASON)
+        return GapRepair(self.redis, self.ledger, relay.host, self._listing(relay, listed)).run
+
+    def _listing(self, relay: Upstream, listed: Listed, collection: str = "") -> RepoListing:
+        room = self._room(REPO_BACKFILL)
+        return RepoListing(
+            self.redis,
+            RepoPages(self.outbound, relay.http_url, collection),
+            listed,
+            writer=StreamWriter(self.redis, REPO_BACKFILL, JOB_FIELD, room),
+            room=room,
+            account=Account(LISTING),
+            ledger=self.ledger,
+        )
 
     def _room(self, stream: str) -> Room:
         """Each writer has its own, for each waits for itself."""

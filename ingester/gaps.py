@@ -1,5 +1,6 @@
 """The ledger of gaps: what a source skipped or could not say, kept in Redis until it has been made good."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -9,12 +10,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
+from common.daemon import stopped_within
+from common.redis_connection import outlast
 from common.syntax import utc_text
 from ingester.metrics import GAPS, GAPS_UNCLOSED
 
 LEDGER = "ingester:gaps"
 OPEN, COMPARING, CLOSED = "open", "comparing", "closed"
 CLOSED_KEPT = 200
+WATCH_SECONDS = 5.0
 KINDS = {
     "firehose": ("outdated_cursor", "seq_jump", "future_cursor", "cursor_set"),
     "labeler": ("outdated_cursor", "seq_jump", "future_cursor", "cursor_set"),
@@ -89,8 +93,13 @@ class GapLedger:
     async def close(self, known: Gap) -> bool:
         return await self.change(known, state=CLOSED, closed_at=_now())
 
-    async def show(self) -> list[Gap]:
-        """All; the gauge moves, and of those that are closed the oldest go."""
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Service: shows what the ledger holds, and lets the oldest go of what is closed."""
+        while not stop.is_set():
+            await outlast(stop, self._show)
+            await stopped_within(stop, WATCH_SECONDS)
+
+    async def _show(self) -> bool:
         found = await self.all()
         unclosed = Counter(each.source for each in found if each.state != CLOSED)
         for source in KINDS:
@@ -98,7 +107,7 @@ class GapLedger:
         closed = sorted((each for each in found if each.state == CLOSED), key=lambda each: each.closed_at or "")
         if old := closed[:-CLOSED_KEPT]:
             await self._redis.hdel(LEDGER, *(each.id for each in old))
-        return found
+        return True
 
     async def _stored(self, id: str) -> bytes:
         stored: Any = await self._redis.hget(LEDGER, id)

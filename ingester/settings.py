@@ -52,6 +52,19 @@ class Settings:
         1000,
         "How far a connection's first event may be beyond the cursor and be no gap yet: hosts skip numbers.",
     )
+    compare_gaps: bool = env(
+        "INGESTER_COMPARE_GAPS",
+        True,
+        "After a gap, compare the relay's list of repos with what is known, and queue the repos that differ.",
+    )
+    listing_collection: str = env(
+        "INGESTER_LISTING_COLLECTION",
+        "",
+        "List only the repos that have records of this collection (listReposByCollection); empty is all repos.",
+    )
+    listing_repeat_hours: float = env(
+        "INGESTER_LISTING_REPEAT_HOURS", 0.0, "Hours after a finished list of repos until it is read again; 0 is never."
+    )
     plc_url: str = env("PLC_URL", "https://plc.directory", "The directory of did:plc, for the keys of labelers.")
     outbound_allow: tuple[str, ...] = env(
         "OUTBOUND_ALLOW", (), "host:port of services in a private network, which may speak plain http."
