@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
-from common.daemon import Service, run_daemon
+from common.daemon import run_daemon
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD
 from common.identity import Identities
@@ -25,8 +25,10 @@ from common.syntax import is_nsid
 from common.telemetry import Health, log_as_json, serve_metrics
 from ingester import frames, label_frames
 from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
+from ingester.admin import serve_admin
 from ingester.batching import BatchLimits
 from ingester.connection import ReadFrame
+from ingester.controls import Controls, LiveFilter
 from ingester.cursors import cursor_key, source_key
 from ingester.gap_repair import REASON, GapRepair, comparison_key
 from ingester.gap_watch import GapWatch
@@ -40,6 +42,7 @@ from ingester.repo_gauges import RepoGauges
 from ingester.repo_listing import Listed, RepoListing
 from ingester.settings import MODES, Settings
 from ingester.subscription import Subscription
+from ingester.switches import HostSource, Switch
 from ingester.upstream import Upstream, upstreams
 from ingester.writing import BatchWriter, ChainedWriter, PlainWriter
 
@@ -62,15 +65,15 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             outbound=await stack.enter_async_context(Outbound(allow=allowed)),
             pressure=Pressure(),
             ledger=GapLedger(redis),
+            filter=LiveFilter(work.is_wanted),
         )
+        switches = [Switch(redis, source) for source in parts.sources(work)]
+        controls = Controls(redis, switches, parts.filter)
+        admin = serve_admin(controls, settings.admin_host, settings.admin_port, settings.admin_token)
+        await stack.enter_async_context(admin)
         gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
-        await run_daemon(
-            health.beat,
-            gauges.run,
-            RepoGauges(RepoStates(redis)).run,
-            *parts.services(work),
-            grace_seconds=settings.grace_seconds,
-        )
+        watches = (health.beat, gauges.run, RepoGauges(RepoStates(redis)).run, parts.ledger.watch, controls.watch)
+        await run_daemon(*watches, *(switch.run for switch in switches), grace_seconds=settings.grace_seconds)
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,14 @@ class _Parts:
     outbound: Outbound
     pressure: Pressure
     ledger: GapLedger
+    filter: LiveFilter
 
-    def services(self, work: Work) -> Iterator[Service]:
+    def sources(self, work: Work) -> Iterator[HostSource]:
         settings = self.settings
         repos = _Subscribed(
             FIREHOSE,
             "com.atproto.sync.subscribeRepos",
-            partial(frames.events_of, is_wanted=work.is_wanted),
+            partial(frames.events_of, is_wanted=self.filter),
             EVENT_FIELD,
             settings.idle_seconds,
             is_chained=True,
@@ -158,9 +162,8 @@ class _Parts:
         listings = Listings(len(work.listed))
         yield from (self._relay_listing(relay, listings) for relay in work.listed)
         yield from (self._gap_repair(relay) for relay in work.firehoses if settings.compare_gaps)
-        yield self.ledger.watch
 
-    def _intake(self, what: _Subscribed, upstream: Upstream) -> Service:
+    def _intake(self, what: _Subscribed, upstream: Upstream) -> HostSource:
         source, settings = what.source, self.settings
         account, meter = Account(source), HostMeter(source.name, upstream.host)
         subscription = Subscription(
@@ -172,16 +175,18 @@ class _Parts:
             meter=meter,
             gaps=GapWatch(self.ledger, source.name, upstream.host, seq_jump=settings.seq_jump),
         )
-        return Intake(
+        key = cursor_key(source.stream, upstream)
+        intake = Intake(
             self.redis,
             subscription,
             self._writer(what, upstream),
-            cursor_key=cursor_key(source.stream, upstream),
+            cursor_key=key,
             limits=BatchLimits(settings.batch_size, settings.batch_bytes, settings.batch_timeout_ms / 1000),
             account=account,
             meter=meter,
             verify=what.verification(upstream, account) if what.verification else None,
-        ).run
+        )
+        return HostSource(source.name, upstream.host, key, intake.run, meter)
 
     def _writer(self, what: _Subscribed, upstream: Upstream) -> BatchWriter:
         stream, room = what.source.stream, self._room(what.source.stream)
@@ -195,17 +200,19 @@ class _Parts:
         identities = Identities(self.outbound, self.settings.plc_url, capacity=1000)
         return lambda upstream, account: LabelVerification(identities, upstream, account).verified
 
-    def _relay_listing(self, relay: Upstream, listings: Listings) -> Service:
+    def _relay_listing(self, relay: Upstream, listings: Listings) -> HostSource:
         key = cursor_key(REPO_BACKFILL, relay)
         listing = self._listing(relay, Listed(host=relay.host, key=key), self.settings.listing_collection)
         repeat_seconds = self.settings.listing_repeat_hours * 3600
-        return RelayListing(
+        service = RelayListing(
             self.redis, listing, host=relay.host, key=key, repeat_seconds=repeat_seconds, listings=listings
-        ).run
+        )
+        return HostSource(LISTING.name, relay.host, key, service.run)
 
-    def _gap_repair(self, relay: Upstream) -> Service:
-        listed = Listed(host=relay.host, key=comparison_key(relay.host), reason=REASON)
-        return GapRepair(self.redis, self.ledger, relay.host, self._listing(relay, listed)).run
+    def _gap_repair(self, relay: Upstream) -> HostSource:
+        key = comparison_key(relay.host)
+        comparison = self._listing(relay, Listed(host=relay.host, key=key, reason=REASON))
+        return HostSource("comparison", relay.host, key, GapRepair(self.redis, self.ledger, relay.host, comparison).run)
 
     def _listing(self, relay: Upstream, listed: Listed, collection: str = "") -> RepoListing:
         room = self._room(REPO_BACKFILL)

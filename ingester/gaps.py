@@ -104,7 +104,7 @@ class GapLedger:
         unclosed = Counter(each.source for each in found if each.state != CLOSED)
         for source in KINDS:
             GAPS_UNCLOSED.labels(source).set(unclosed[source])
-        closed = sorted((each for each in found if each.state == CLOSED), key=lambda each: each.closed_at or "")
+        closed = sorted((each for each in found if each.state == CLOSED), key=lambda each: each.closed_at or each.at)
         if old := closed[:-CLOSED_KEPT]:
             await self._redis.hdel(LEDGER, *(each.id for each in old))
         return True

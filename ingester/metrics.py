@@ -78,6 +78,7 @@ GAPS = Counter(
 GAPS_UNCLOSED = Gauge(
     "ingester_gaps_unclosed", "Gaps of the ledger that have not been made good; all ingesters share it.", ["source"]
 )
+PAUSED = Gauge("ingester_source_paused", "1 while people have paused this source, else 0.", ["source", "host"])
 
 
 CHAIN = Counter(
@@ -118,15 +119,18 @@ class HostMeter:
         self._last_event = LAST_EVENT.labels(source, host)
         self.regressions = REGRESSIONS.labels(source, host)
         self.outdated = OUTDATED.labels(source, host)
+        self.is_connected = False
 
     @contextmanager
     def connection(self) -> Iterator[None]:
         CONNECTIONS.inc()
         self._connected.set(1)
+        self.is_connected = True
         try:
             yield
         finally:
             self._connected.set(0)
+            self.is_connected = False
             CONNECTIONS.dec()
 
     def received(self, seq: int, time: str) -> None:

@@ -29,6 +29,11 @@ return 0
 """
 
 
+def listed_key(cursor_key: str) -> str:
+    """Since when this cursor has stood at the end."""
+    return f"ingester:listed:{cursor_key}"
+
+
 class RelayListing:
     """A service. It begins again `repeat_seconds` after its end (0: never), or when the cursor's key is deleted."""
 
@@ -38,7 +43,7 @@ class RelayListing:
         self._rest = redis.register_script(_REST)
         self._listing = listing
         self._host = host
-        self._keys = [key, f"{key}:done-at"]
+        self._keys = [key, listed_key(key)]
         self._repeat_seconds = repeat_seconds
         self._listings = listings
 

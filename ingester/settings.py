@@ -70,6 +70,18 @@ class Settings:
         "OUTBOUND_ALLOW", (), "host:port of services in a private network, which may speak plain http."
     )
     metrics_port: Port = env("METRICS_PORT", 4100, "Port of /metrics, /healthz and /readyz.")
+    admin_port: Port = env(
+        "INGESTER_ADMIN_PORT", 0, "Port of the endpoint that `sluice source` and `sluice filter` ask; 0 is none."
+    )
+    admin_host: str = env(
+        "INGESTER_ADMIN_HOST", "127.0.0.1", "Address that it listens on; off loopback it needs a token."
+    )
+    admin_token: str = env(
+        "INGESTER_ADMIN_TOKEN",
+        "",
+        "What whoever asks there must know; without one only programs on this machine may ask.",
+        secret=True,
+    )
     log_level: str = env("LOG_LEVEL", "INFO", "Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.")
     data_is_disposable: bool = env(
         "DATA_IS_DISPOSABLE", False, "Start although Redis has no append-only file and would forget on a restart."

@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Coroutine
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import asyncpg
 import typer
@@ -19,9 +17,10 @@ from common.errors import CannotStart
 from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
+from sluice import cursors, gaps, sources
 from sluice.audit import run as run_audit
 from sluice.demo import Demo, Options, Servers
-from sluice.processes import DaemonFailed
+from sluice.running import run as _run
 from sluice.show import ProgressView, print_json, print_result
 from sluice.up import run as run_up
 
@@ -33,6 +32,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(gaps.app, name="gaps")
+app.add_typer(cursors.app, name="cursor")
+app.add_typer(sources.app, name="source")
+app.add_typer(sources.filter_app, name="filter")
 
 RedisUrl = Annotated[str, typer.Option(help="A Redis that runs already; without it one is started.")]
 PostgresUrl = Annotated[str, typer.Option(help="A Postgres that runs already; without it one is started.")]
@@ -154,31 +158,6 @@ async def _migrate() -> int:
         await connection.close()
     typer.echo("\n".join(applied) if applied else "nothing to do")
     return 0
-
-
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    """Ends the process: 0, 1 if something is not as it should be, 2 if it cannot start like this, 130 after Ctrl-C."""
-    try:
-        code = asyncio.run(_interruptible(work))
-    except CannotStart as refusal:
-        sys.stderr.write(f"cannot start: {refusal}\n")
-        code = 2
-    except DaemonFailed as failure:
-        sys.stderr.write(f"{failure}\n")
-        code = 1
-    raise typer.Exit(code)
-
-
-async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
-    """SIGTERM ends like Ctrl-C: everything that was started is stopped first."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(signum, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return 130
 
 
 def main() -> None:

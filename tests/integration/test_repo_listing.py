@@ -21,7 +21,7 @@ from ingester.cursors import LISTING_DONE, cursor_key
 from ingester.gaps import GapLedger
 from ingester.metrics import Listings
 from ingester.pages import RepoPages
-from ingester.relay_listing import RelayListing
+from ingester.relay_listing import RelayListing, listed_key
 from ingester.repo_listing import Listed, RepoListing
 from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
@@ -314,7 +314,7 @@ async def test_a_list_is_read_again_when_its_time_has_come(redis: Redis, relay: 
 
 async def test_a_restart_does_not_put_off_the_next_listing(redis: Redis, relay: Relay) -> None:
     key = cursor_key(REPO_BACKFILL, relay.upstream)
-    await redis.mset({key: LISTING_DONE, f"{key}:done-at": 17})
+    await redis.mset({key: LISTING_DONE, listed_key(key): 17})
     async with listing(redis, relay.upstream, repeat_seconds=3600):
 
         async def is_listed() -> bool:
