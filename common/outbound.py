@@ -111,7 +111,12 @@ class Outbound:
             headers=self._headers,
             auto_decompress=False,
             trust_env=False,
+            timeout=ClientTimeout(total=None),  # each request has its own; a websocket stays open
         )
+
+    def websocket_client(self, url: str) -> ClientSession:
+        """What may open a websocket at this host, given by its http(s) URL. Raises BadInput as a request does."""
+        return self._trusted if origin_of(checked_url(url, self._allowed)) in self._allowed else self._guarded
 
     async def get_json(self, url: str, max_bytes: int, budget: Budget = SMALL) -> Any:
         try:

@@ -1,50 +1,32 @@
 """Where the ingester's parts meet: settings -> services."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from functools import partial
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
-from redis.asyncio import Redis
 
-from common.backpressure import Room
 from common.collection_filter import CollectionFilter
 from common.daemon import run_daemon
 from common.errors import BadInput, CannotStart
-from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD
-from common.identity import Identities
+from common.identity import Identities, is_resolvable
 from common.outbound import USER_AGENT, Outbound
 from common.redis_connection import check_redis, open_redis
-from common.repo_states import FrameWriter, RepoStates
+from common.repo_states import RepoStates
 from common.settings import load
-from common.stream_gauges import HIGH_WATER, StreamGauges, watched
-from common.streams import REPO_BACKFILL, REPO_BACKFILL_HIGH, StreamWriter
+from common.stream_gauges import StreamGauges, watched
+from common.streams import REPO_BACKFILL_HIGH
 from common.syntax import is_nsid
 from common.telemetry import Health, log_as_json, serve_metrics
-from ingester import frames, label_frames
-from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.admin import serve_admin
-from ingester.batching import BatchLimits
-from ingester.connection import ReadFrame
 from ingester.controls import Controls, LiveFilter
-from ingester.cursors import cursor_key, source_key
-from ingester.gap_repair import REASON, GapRepair, comparison_key
-from ingester.gap_watch import GapWatch
 from ingester.gaps import GapLedger
-from ingester.intake import Intake, Verify
-from ingester.label_verification import LabelVerification
-from ingester.metrics import LENGTHS, HostMeter, Listings, Pressure, show_lengths
-from ingester.pages import RepoPages
-from ingester.relay_listing import RelayListing
+from ingester.metrics import LENGTHS, Pressure, show_lengths
 from ingester.repo_gauges import RepoGauges
-from ingester.repo_listing import Listed, RepoListing
 from ingester.settings import MODES, Settings
-from ingester.subscription import Subscription
-from ingester.switches import HostSource, Switch
-from ingester.upstream import Upstream, upstreams
-from ingester.writing import BatchWriter, ChainedWriter, PlainWriter
+from ingester.sources import Sources, Work
+from ingester.switches import Switch
+from ingester.upstream import upstreams
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -58,32 +40,25 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
         allowed = [*settings.outbound_allow, *(relay.origin for relay in (*work.listed, *work.firehoses))]
-        parts = _Parts(
+        outbound = await stack.enter_async_context(Outbound(allow=allowed))
+        sources = Sources(
             settings=settings,
             redis=redis,
             http=await stack.enter_async_context(_websocket_client()),
-            outbound=await stack.enter_async_context(Outbound(allow=allowed)),
+            outbound=outbound,
+            identities=Identities(outbound, settings.plc_url, capacity=1000),
             pressure=Pressure(),
             ledger=GapLedger(redis),
             filter=LiveFilter(work.is_wanted),
         )
-        switches = [Switch(redis, source) for source in parts.sources(work)]
-        controls = Controls(redis, switches, parts.filter)
+        switches = [Switch(redis, source) for source in sources.of(work)]
+        controls = Controls(redis, switches, sources.filter)
         admin = serve_admin(controls, settings.admin_host, settings.admin_port, settings.admin_token)
         await stack.enter_async_context(admin)
         gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
-        watches = (health.beat, gauges.run, RepoGauges(RepoStates(redis)).run, parts.ledger.watch, controls.watch)
+        repos = RepoGauges(RepoStates(redis))
+        watches = (health.beat, gauges.run, repos.run, sources.ledger.watch, controls.watch)
         await run_daemon(*watches, *(switch.run for switch in switches), grace_seconds=settings.grace_seconds)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the mode and the hosts ask for."""
-
-    firehoses: tuple[Upstream, ...]
-    listed: tuple[Upstream, ...]
-    labelers: tuple[Upstream, ...]
-    is_wanted: CollectionFilter
 
 
 def work_of(settings: Settings) -> Work:
@@ -104,138 +79,17 @@ def work_of(settings: Settings) -> Work:
     except BadInput as bad:
         raise CannotStart(f"INGESTER_COLLECTIONS: {bad.detail!r} is no collection") from bad
     relays = upstreams("INGESTER_RELAY_HOSTS", settings.relay_hosts)
-    labelers = upstreams("INGESTER_LABELER_HOSTS", settings.labeler_hosts)
+    dids = tuple(name for name in settings.labeler_hosts if name.startswith("did:"))
+    if odd := [did for did in dids if dids.count(did) > 1 or not is_resolvable(did)]:
+        raise CannotStart(f"INGESTER_LABELER_HOSTS: {odd[0]!r} is there twice, or is no did:plc or did:web")
+    labelers = upstreams("INGESTER_LABELER_HOSTS", tuple(it for it in settings.labeler_hosts if it not in dids))
     return Work(
         firehoses=relays if "firehose" in modes else (),
         listed=relays if "backfill" in modes else (),
         labelers=labelers if "labeler" in modes else (),
+        labeler_dids=dids if "labeler" in modes else (),
         is_wanted=is_wanted,
     )
-
-
-@dataclass(frozen=True)
-class _Subscribed:
-    """One kind of subscription: what it is called, how its frames are read and where they go."""
-
-    source: Source
-    lexicon: str
-    read_frame: ReadFrame
-    field: str
-    idle_seconds: float
-    is_chained: bool
-    verification: Callable[[Upstream, Account], Verify] | None = None
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What the services share."""
-
-    settings: Settings
-    redis: Redis
-    http: ClientSession
-    outbound: Outbound
-    pressure: Pressure
-    ledger: GapLedger
-    filter: LiveFilter
-
-    def sources(self, work: Work) -> Iterator[HostSource]:
-        settings = self.settings
-        repos = _Subscribed(
-            FIREHOSE,
-            "com.atproto.sync.subscribeRepos",
-            partial(frames.events_of, is_wanted=self.filter),
-            EVENT_FIELD,
-            settings.idle_seconds,
-            is_chained=True,
-        )
-        labels = _Subscribed(
-            LABELER,
-            "com.atproto.label.subscribeLabels",
-            label_frames.events_of,
-            LABELS_FIELD,
-            settings.labeler_idle_seconds,
-            is_chained=False,
-            verification=self._label_verification() if settings.verify_labels else None,
-        )
-        yield from (self._intake(repos, relay) for relay in work.firehoses)
-        yield from (self._intake(labels, labeler) for labeler in work.labelers)
-        listings = Listings(len(work.listed))
-        yield from (self._relay_listing(relay, listings) for relay in work.listed)
-        yield from (self._gap_repair(relay) for relay in work.firehoses if settings.compare_gaps)
-
-    def _intake(self, what: _Subscribed, upstream: Upstream) -> HostSource:
-        source, settings = what.source, self.settings
-        account, meter = Account(source), HostMeter(source.name, upstream.host)
-        subscription = Subscription(
-            self.http,
-            f"{upstream.websocket_url}/xrpc/{what.lexicon}",
-            what.read_frame,
-            idle_seconds=what.idle_seconds,
-            account=account,
-            meter=meter,
-            gaps=GapWatch(self.ledger, source.name, upstream.host, seq_jump=settings.seq_jump),
-        )
-        key = cursor_key(source.stream, upstream)
-        intake = Intake(
-            self.redis,
-            subscription,
-            self._writer(what, upstream),
-            cursor_key=key,
-            limits=BatchLimits(settings.batch_size, settings.batch_bytes, settings.batch_timeout_ms / 1000),
-            account=account,
-            meter=meter,
-            verify=what.verification(upstream, account) if what.verification else None,
-        )
-        return HostSource(source.name, upstream.host, key, intake.run, meter)
-
-    def _writer(self, what: _Subscribed, upstream: Upstream) -> BatchWriter:
-        stream, room = what.source.stream, self._room(what.source.stream)
-        if not what.is_chained:
-            return PlainWriter(StreamWriter(self.redis, stream, what.field, room))
-        frames = FrameWriter(self.redis, stream, what.field, room, source_key=source_key(stream, upstream))
-        return ChainedWriter(frames, upstream.host)
-
-    def _label_verification(self) -> Callable[[Upstream, Account], Verify]:
-        """All labelers share what is known of their DIDs."""
-        identities = Identities(self.outbound, self.settings.plc_url, capacity=1000)
-        return lambda upstream, account: LabelVerification(identities, upstream, account).verified
-
-    def _relay_listing(self, relay: Upstream, listings: Listings) -> HostSource:
-        key = cursor_key(REPO_BACKFILL, relay)
-        listing = self._listing(relay, Listed(host=relay.host, key=key), self.settings.listing_collection)
-        repeat_seconds = self.settings.listing_repeat_hours * 3600
-        service = RelayListing(
-            self.redis, listing, host=relay.host, key=key, repeat_seconds=repeat_seconds, listings=listings
-        )
-        return HostSource(LISTING.name, relay.host, key, service.run)
-
-    def _gap_repair(self, relay: Upstream) -> HostSource:
-        key = comparison_key(relay.host)
-        comparison = self._listing(relay, Listed(host=relay.host, key=key, reason=REASON))
-        return HostSource("comparison", relay.host, key, GapRepair(self.redis, self.ledger, relay.host, comparison).run)
-
-    def _listing(self, relay: Upstream, listed: Listed, collection: str = "") -> RepoListing:
-        room = self._room(REPO_BACKFILL)
-        return RepoListing(
-            self.redis,
-            RepoPages(self.outbound, relay.http_url, collection),
-            listed,
-            writer=StreamWriter(self.redis, REPO_BACKFILL, JOB_FIELD, room),
-            room=room,
-            account=Account(LISTING),
-            ledger=self.ledger,
-        )
-
-    def _room(self, stream: str) -> Room:
-        """Each writer has its own, for each waits for itself."""
-        HIGH_WATER.labels(stream).set(self.settings.high_water_mark)
-        return Room(
-            self.redis,
-            stream,
-            self.settings.high_water_mark,
-            memory_share=self.settings.memory_share,
-            on_pressure=self.pressure.of_writer(),
-        )
 
 
 def _websocket_client() -> ClientSession:

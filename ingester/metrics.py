@@ -78,7 +78,11 @@ GAPS = Counter(
 GAPS_UNCLOSED = Gauge(
     "ingester_gaps_unclosed", "Gaps of the ledger that have not been made good; all ingesters share it.", ["source"]
 )
-PAUSED = Gauge("ingester_source_paused", "1 while people have paused this source, else 0.", ["source", "host"])
+PAUSED = Gauge(
+    "ingester_source_paused",
+    "1 while people have paused this source, else 0. The labelers set by DID are called by-did-1 and so on.",
+    ["source", "host"],
+)
 
 
 CHAIN = Counter(

@@ -17,7 +17,9 @@ class Settings:
         " several tell is stored once.",
     )
     labeler_hosts: tuple[str, ...] = env(
-        "INGESTER_LABELER_HOSTS", (), "Hosts of labelers to read, by the names in their DID documents; none is fine."
+        "INGESTER_LABELER_HOSTS",
+        (),
+        "Labelers to read: hosts by the names in their DID documents, or DIDs, which are followed when they move.",
     )
     verify_labels: bool = env(
         "INGESTER_VERIFY_LABELS",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from common.daemon import Service
+from common.daemon import Service, run_until
 from common.redis_connection import outlast
 from ingester.metrics import PAUSED, HostMeter
 
@@ -28,6 +28,7 @@ class HostSource:
     cursor_key: str
     service: Service
     meter: HostMeter | None = None
+    label: str = ""  # what metrics call the host, if not by its name
 
     @property
     def name(self) -> str:
@@ -48,7 +49,7 @@ class Switch:
         if paused == self.is_paused:
             return
         self.is_paused = paused
-        PAUSED.labels(self.source.kind, self.source.host).set(paused)
+        PAUSED.labels(self.source.kind, self.source.label or self.source.host).set(paused)
         self._turned.set()
         self._turned = asyncio.Event()
 
@@ -56,21 +57,16 @@ class Switch:
         """Service."""
         while not stop.is_set():
             turned = self._turned
-            if self.is_paused is False:
-                await self._read_until(stop, turned)
-            else:
-                await _either(stop, turned)
+            await run_until(self._rest if self.is_paused is not False else self._read, stop, turned)
 
-    async def _read_until(self, stop: asyncio.Event, turned: asyncio.Event) -> None:
-        ending = asyncio.Event()
+    async def _rest(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+
+    async def _read(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self.source.service(ending), name=self.source.name)
-            others = [tasks.create_task(self._say_so()), tasks.create_task(_either(stop, turned))]
-            await asyncio.wait([reading, others[1]], return_when=asyncio.FIRST_COMPLETED)
-            ending.set()
-            await asyncio.wait([reading])
-            for task in others:
-                task.cancel()
+            saying = tasks.create_task(self._say_so())
+            await self.source.service(stop)
+            saying.cancel()
 
     async def _say_so(self) -> None:
         """For whoever would set the cursor meanwhile."""
@@ -82,11 +78,3 @@ class Switch:
         finally:
             with suppress(RedisError, OSError):
                 await self._redis.delete(key)
-
-
-async def _either(stop: asyncio.Event, turned: asyncio.Event) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        waiting = [tasks.create_task(stop.wait()), tasks.create_task(turned.wait())]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()

@@ -50,7 +50,7 @@ def set_cursor(
     Set forward, the events in between are missed: that is a gap, which stands in the ledger (`sluice gaps`) and is
     compared. Set back, events come again, which changes nothing. Ends with 0 if it is set, with 1 if it was refused.
     """
-    run(_set(host.lower(), seq, stream, force=force))
+    run(_set(host if host.startswith("did:") else host.lower(), seq, stream, force=force))
 
 
 async def _show(*, as_json: bool) -> int:

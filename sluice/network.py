@@ -48,6 +48,7 @@ class RecordedNetwork:
         self.labels = Feed(recording.labels, pace)
         self.faults = Faults()
         self.requests: Counter[str] = Counter()
+        self.lives_at = ""  # what DID documents call its services, if not by its own address
         self._repos = {repo.did: repo for repo in recording.repos}
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         self._port = port
@@ -178,7 +179,7 @@ class RecordedNetwork:
 
     def _here(self, service: dict[str, Any]) -> dict[str, Any]:
         recorded = service["serviceEndpoint"].startswith(RECORDED_HOST)
-        return {**service, "serviceEndpoint": self.url} if recorded else service
+        return {**service, "serviceEndpoint": self.lives_at or self.url} if recorded else service
 
     async def _plc_export(self, _: web.Request) -> web.Response:
         """As recorded: the operations are signed, so nothing in them can be changed."""

@@ -98,7 +98,7 @@ async def one_listing(
         yield RepoListing(
             redis,
             RepoPages(outbound, upstream.http_url, collection),
-            Listed(**{"host": upstream.host, "key": cursor_key(REPO_BACKFILL, upstream)} | listed),
+            Listed(**{"host": upstream.host, "key": cursor_key(REPO_BACKFILL, upstream.host)} | listed),
             writer=StreamWriter(redis, REPO_BACKFILL, "repo", room),
             room=room,
             account=Account(LISTING),
@@ -111,7 +111,7 @@ async def listing(
     redis: Redis, upstream: Upstream, room: Room | None = None, *, repeat_seconds: float = 0, **listed: Any
 ) -> AsyncIterator[None]:
     """Listed by a service while it lasts."""
-    stop, key = asyncio.Event(), cursor_key(REPO_BACKFILL, upstream)
+    stop, key = asyncio.Event(), cursor_key(REPO_BACKFILL, upstream.host)
     async with one_listing(redis, upstream, room, **listed) as pages, asyncio.TaskGroup() as tasks:
         service = RelayListing(
             redis, pages, host=upstream.host, key=key, repeat_seconds=repeat_seconds, listings=Listings(1)
@@ -129,7 +129,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 
 async def until_done(redis: Redis, upstream: Upstream) -> None:
     async def is_done() -> bool:
-        return await redis.get(cursor_key(REPO_BACKFILL, upstream)) == LISTING_DONE.encode()
+        return await redis.get(cursor_key(REPO_BACKFILL, upstream.host)) == LISTING_DONE.encode()
 
     await eventually(is_done)
 
@@ -187,7 +187,7 @@ async def test_an_empty_page_with_a_cursor_is_not_the_end(redis: Redis, relay: R
 
 
 async def test_a_listing_goes_on_where_it_was_stopped(redis: Redis, relay: Relay) -> None:
-    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "5")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "5")
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
     assert await dids(redis) == DIDS[5:]
@@ -197,7 +197,7 @@ async def test_a_finished_listing_begins_again_when_its_cursor_is_deleted(redis:
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
         await eventually(shows_complete)
-        await redis.delete(cursor_key(REPO_BACKFILL, relay.upstream))
+        await redis.delete(cursor_key(REPO_BACKFILL, relay.upstream.host))
         await until_done(redis, relay.upstream)
     assert await dids(redis) == DIDS * 2
 
@@ -254,7 +254,7 @@ async def test_a_row_that_the_host_cannot_list_is_stepped_over_alone(
     redis: Redis, relay: Relay, caplog: pytest.LogCaptureFixture
 ) -> None:
     skips = moved("ingester_backfill_cursor_skips_total")
-    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "1")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "1")
     relay.answer = rows(DIDS, broken=4)
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
@@ -267,7 +267,7 @@ async def test_a_row_that_the_host_cannot_list_is_stepped_over_alone(
 
 async def test_no_row_is_stepped_over_while_the_host_is_down(redis: Redis, relay: Relay) -> None:
     skips = moved("ingester_backfill_cursor_skips_total")
-    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "1")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "1")
     relay.answer = lambda cursor, limit: web.Response(status=500) if len(relay.asked) < 9 else rows(DIDS)(cursor, limit)
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
@@ -293,7 +293,7 @@ async def test_a_cursor_moved_by_another_lister_is_followed_and_no_repo_is_queue
 ) -> None:
     async def another_lister(cursor: str) -> None:
         if cursor == "":
-            await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "6")
+            await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "6")
 
     relay.before_answering = another_lister
     relay.answer = lambda cursor, limit: rows(DIDS)(cursor, 4)
@@ -313,7 +313,7 @@ async def test_a_list_is_read_again_when_its_time_has_come(redis: Redis, relay: 
 
 
 async def test_a_restart_does_not_put_off_the_next_listing(redis: Redis, relay: Relay) -> None:
-    key = cursor_key(REPO_BACKFILL, relay.upstream)
+    key = cursor_key(REPO_BACKFILL, relay.upstream.host)
     await redis.mset({key: LISTING_DONE, listed_key(key): 17})
     async with listing(redis, relay.upstream, repeat_seconds=3600):
 

@@ -1,6 +1,7 @@
 """The ingester's settings: the defaults that others rely on, and what stops the start with one clear line."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ def test_a_misspelt_variable_stops_the_start() -> None:
         ("INGESTER_RELAY_HOSTS", "bsky.network:99999", "'bsky.network:99999' is no host"),
         ("INGESTER_RELAY_HOSTS", "bsky.network,wss://BSKY.network/", "bsky.network is there twice"),
         ("INGESTER_LABELER_HOSTS", "?", "INGESTER_LABELER_HOSTS: '?' is no host"),
+        ("INGESTER_LABELER_HOSTS", "did:key:z6Mk", "'did:key:z6Mk' is there twice, or is no did:plc or did:web"),
+        ("INGESTER_LABELER_HOSTS", "did:web:a.example,did:web:a.example", "'did:web:a.example' is there twice"),
         ("INGESTER_MEMORY_SHARE", "80", "80.0 is not from 0.2 to 1"),
         ("INGESTER_MEMORY_SHARE", "nan", "nan is not from 0.2 to 1"),
         ("INGESTER_IDLE_SECONDS", "0", "must be above 0"),
@@ -83,6 +86,18 @@ def test_a_value_of_no_use_stops_the_start(variable: str, value: str, says: str)
 def test_the_mode_selects_what_runs(modes: str, services: Any) -> None:
     work = work_of(settings(INGESTER_MODE=modes, INGESTER_LABELER_HOSTS="mod.bsky.app"))
     assert (len(work.firehoses), len(work.listed), len(work.labelers)) == services
+
+
+def test_labelers_are_set_by_host_or_by_did() -> None:
+    did = "did:plc:ar7c4by46qjdydhdevvrndac"
+    work = work_of(settings(INGESTER_MODE="labeler", INGESTER_LABELER_HOSTS=f"mod.bsky.app,{did}"))
+    assert ([labeler.host for labeler in work.labelers], work.labeler_dids) == (["mod.bsky.app"], (did,))
+
+
+def test_the_admin_token_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("sesame\n")
+    chosen = settings(INGESTER_ADMIN_TOKEN_FILE=str(tmp_path / "token"))
+    assert (chosen.admin_token, "sesame" in repr(chosen)) == ("sesame", False)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,7 @@ def test_an_origin_always_has_its_port(name: str, origin: str) -> None:
 
 def test_cursor_keys_are_those_that_others_read_and_write() -> None:
     relay = upstream("wss://bsky.network")
-    keys = [cursor_key(stream, relay) for stream in ("firehose_live", "label_live", "repo_backfill")]
+    keys = [cursor_key(stream, relay.host) for stream in ("firehose_live", "label_live", "repo_backfill")]
     assert keys == [
         "firehose_live:cursor:bsky.network",
         "label_live:cursor:bsky.network",
