@@ -39,7 +39,10 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
-        allowed = [*settings.outbound_allow, *(relay.origin for relay in (*work.listed, *work.firehoses))]
+        allowed = [
+            *settings.outbound_allow,
+            *(relay.origin for relay in (*work.listed, *work.firehoses, *work.host_lists)),
+        ]
         outbound = await stack.enter_async_context(Outbound(allow=allowed))
         sources = Sources(
             settings=settings,
@@ -86,6 +89,7 @@ def work_of(settings: Settings) -> Work:
     return Work(
         firehoses=relays if "firehose" in modes else (),
         listed=relays if "backfill" in modes else (),
+        host_lists=upstreams("INGESTER_LIST_HOSTS_OF", settings.list_hosts_of) if "backfill" in modes else (),
         labelers=labelers if "labeler" in modes else (),
         labeler_dids=dids if "labeler" in modes else (),
         is_wanted=is_wanted,

@@ -78,6 +78,10 @@ GAPS = Counter(
 GAPS_UNCLOSED = Gauge(
     "ingester_gaps_unclosed", "Gaps of the ledger that have not been made good; all ingesters share it.", ["source"]
 )
+PDS_DUE = Gauge("ingester_pds_hosts_due", "PDSes whose repos are to be listed now; all ingesters share them.")
+PDS_LISTINGS = Counter("ingester_pds_listings", "Listings of a PDS, by how they ended: listed or failed.", ["outcome"])
+for _outcome in ("listed", "failed"):
+    PDS_LISTINGS.labels(_outcome)
 PAUSED = Gauge(
     "ingester_source_paused",
     "1 while people have paused this source, else 0. The labelers set by DID are called by-did-1 and so on.",
@@ -173,8 +177,8 @@ class Listings:
         self._hosts = hosts
         self._complete: set[str] = set()
 
-    def show(self, host: str, *, complete: bool) -> None:
-        (self._complete.add if complete else self._complete.discard)(host)
+    def show(self, host: str, is_complete: bool) -> None:
+        (self._complete.add if is_complete else self._complete.discard)(host)
         BACKFILL_COMPLETE.set(1 if len(self._complete) == self._hosts else 0)
 
 

@@ -1,16 +1,15 @@
-"""A relay's repos: listed to the end, and again when the time has come."""
+"""What a relay lists, its repos or its hosts: read to the end, and again when the time has come."""
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
 from common.daemon import stopped_within
 from common.redis_connection import outlast
 from ingester.cursors import LISTING_DONE
-from ingester.metrics import Listings
-from ingester.repo_listing import RepoListing
 
 RECHECK_SECONDS = 60.0
 
@@ -34,24 +33,36 @@ def listed_key(cursor_key: str) -> str:
     return f"ingester:listed:{cursor_key}"
 
 
+class Listing(Protocol):
+    """Keeps its position under a key."""
+
+    async def to_its_end(self, stop: asyncio.Event) -> bool:
+        """False if it was told to stop before."""
+
+
 class RelayListing:
     """A service. It begins again `repeat_seconds` after its end (0: never), or when the cursor's key is deleted."""
 
     def __init__(
-        self, redis: Redis, listing: RepoListing, *, host: str, key: str, repeat_seconds: float, listings: Listings
+        self,
+        redis: Redis,
+        listing: Listing,
+        *,
+        key: str,
+        repeat_seconds: float,
+        show_complete: Callable[[bool], None] = lambda is_complete: None,
     ) -> None:
         self._rest = redis.register_script(_REST)
         self._listing = listing
-        self._host = host
         self._keys = [key, listed_key(key)]
         self._repeat_seconds = repeat_seconds
-        self._listings = listings
+        self._show_complete = show_complete
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            self._listings.show(self._host, complete=False)
+            self._show_complete(False)
             if await self._listing.to_its_end(stop):
-                self._listings.show(self._host, complete=True)
+                self._show_complete(True)
                 await self._until_due(stop)
 
     async def _until_due(self, stop: asyncio.Event) -> None:

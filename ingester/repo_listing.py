@@ -41,7 +41,8 @@ class Listed:
     """What is listed: `host` as it is called in logs and in the ledger, `key` where the position is kept.
 
     Jobs carry `reason`, if there is one. Repos that `are_current` are counted and not queued. The host is let go after
-    `tries` failures in a row (0: never), and after `most_rows` rows (0: any number), for it may make them up.
+    `tries` failures in a row (0: never), and after `most_rows` rows (0: any number), for it may make them up. Between
+    two pages it has `page_seconds`.
     """
 
     host: str
@@ -50,6 +51,7 @@ class Listed:
     are_current: AreCurrent = nothing_is_current
     tries: int = 0
     most_rows: int = 0
+    page_seconds: float = 0.0
 
 
 class RepoListing:
@@ -128,7 +130,8 @@ class RepoListing:
         self._account.written(len(payloads))
         if cursor == LISTING_DONE:
             log.info("every repo is listed", extra={"host": self._listed.host})
-        return 0.0
+            return 0.0
+        return self._listed.page_seconds
 
     async def _cursor_after(self, page: Page, stored: str, stop: asyncio.Event) -> str:
         self._rows += len(page.rows)

@@ -54,6 +54,17 @@ class Settings:
         1000,
         "How far a connection's first event may be beyond the cursor and be no gap yet: hosts skip numbers.",
     )
+    list_hosts_of: tuple[str, ...] = env(
+        "INGESTER_LIST_HOSTS_OF",
+        (),
+        "Relays whose list of hosts (listHosts) is read in the mode backfill; each PDS there is asked for its repos.",
+    )
+    pds_at_once: int = env("INGESTER_PDS_AT_ONCE", 8, "How many PDSes are asked for their repos at the same time.")
+    pds_max_repos: int = env(
+        "INGESTER_PDS_MAX_REPOS",
+        2_000_000,
+        "Rows after which a PDS' list of repos is not read on; a gap tells so.",
+    )
     compare_gaps: bool = env(
         "INGESTER_COMPARE_GAPS",
         True,

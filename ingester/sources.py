@@ -26,10 +26,12 @@ from ingester.followed_labeler import FollowedLabeler
 from ingester.gap_repair import REASON, GapRepair, comparison_key
 from ingester.gap_watch import GapWatch
 from ingester.gaps import GapLedger
+from ingester.host_listing import HOSTS_DUE, HostListing
 from ingester.intake import Intake, Verify
 from ingester.label_verification import LabelVerification
 from ingester.metrics import HostMeter, Listings, Pressure
 from ingester.pages import RepoPages
+from ingester.pds_listing import PdsListings
 from ingester.relay_listing import RelayListing
 from ingester.repo_listing import Listed, RepoListing
 from ingester.settings import Settings
@@ -38,6 +40,9 @@ from ingester.switches import HostSource
 from ingester.upstream import Upstream
 from ingester.writing import BatchWriter, ChainedWriter, PlainWriter
 
+PDS_TRIES = 5
+PDS_PAGE_SECONDS = 0.5  # a PDS answers 3000 requests in five minutes, and whoever fetches its repos needs most of them
+
 
 @dataclass(frozen=True)
 class Work:
@@ -45,6 +50,7 @@ class Work:
 
     firehoses: tuple[Upstream, ...]
     listed: tuple[Upstream, ...]
+    host_lists: tuple[Upstream, ...]
     labelers: tuple[Upstream, ...]
     labeler_dids: tuple[str, ...]
     is_wanted: CollectionFilter
@@ -110,6 +116,9 @@ class Sources:
         yield from (self._followed(labels, did, number) for number, did in enumerate(work.labeler_dids, 1))
         listings = Listings(len(work.listed))
         yield from (self._relay_listing(relay, listings) for relay in work.listed)
+        yield from (self._host_listing(relay) for relay in work.host_lists)
+        if work.host_lists:
+            yield self._pds_listings()
         yield from (self._gap_repair(relay) for relay in work.firehoses if settings.compare_gaps)
 
     def _intake(self, what: _Subscribed, upstream: Upstream) -> HostSource:
@@ -165,23 +174,48 @@ class Sources:
 
     def _relay_listing(self, relay: Upstream, listings: Listings) -> HostSource:
         key = cursor_key(REPO_BACKFILL, relay.host)
-        listing = self._listing(relay, Listed(host=relay.host, key=key), self.settings.listing_collection)
+        listing = self._listing(relay.http_url, Listed(host=relay.host, key=key), self.settings.listing_collection)
         repeat_seconds = self.settings.listing_repeat_hours * 3600
-        service = RelayListing(
-            self.redis, listing, host=relay.host, key=key, repeat_seconds=repeat_seconds, listings=listings
-        )
+        show = partial(listings.show, relay.host)
+        service = RelayListing(self.redis, listing, key=key, repeat_seconds=repeat_seconds, show_complete=show)
         return HostSource(LISTING.name, relay.host, key, service.run)
+
+    def _host_listing(self, relay: Upstream) -> HostSource:
+        key = f"ingester:hosts:cursor:{relay.host}"
+        listing = HostListing(self.redis, self.outbound, relay.http_url, key=key, account=Account(LISTING))
+        repeat_seconds = self.settings.listing_repeat_hours * 3600
+        service = RelayListing(self.redis, listing, key=key, repeat_seconds=repeat_seconds)
+        return HostSource("hosts", relay.host, key, service.run)
+
+    def _pds_listings(self) -> HostSource:
+        """Whoever is not vouched for is asked as the internet is: by https, at public addresses."""
+        settings = self.settings
+
+        def listing_of(host: str) -> RepoListing:
+            listed = Listed(
+                host=host,
+                key=cursor_key(REPO_BACKFILL, host),
+                tries=PDS_TRIES,
+                most_rows=settings.pds_max_repos,
+                page_seconds=PDS_PAGE_SECONDS,
+            )
+            scheme = "http" if host in settings.outbound_allow else "https"
+            return self._listing(f"{scheme}://{host}", listed)
+
+        repeat_seconds = settings.listing_repeat_hours * 3600
+        listings = PdsListings(self.redis, listing_of, at_once=settings.pds_at_once, repeat_seconds=repeat_seconds)
+        return HostSource("pds", "all", HOSTS_DUE, listings.run)
 
     def _gap_repair(self, relay: Upstream) -> HostSource:
         key = comparison_key(relay.host)
-        comparison = self._listing(relay, Listed(host=relay.host, key=key, reason=REASON))
+        comparison = self._listing(relay.http_url, Listed(host=relay.host, key=key, reason=REASON))
         return HostSource("comparison", relay.host, key, GapRepair(self.redis, self.ledger, relay.host, comparison).run)
 
-    def _listing(self, relay: Upstream, listed: Listed, collection: str = "") -> RepoListing:
+    def _listing(self, http_url: str, listed: Listed, collection: str = "") -> RepoListing:
         room = self._room(REPO_BACKFILL)
         return RepoListing(
             self.redis,
-            RepoPages(self.outbound, relay.http_url, collection),
+            RepoPages(self.outbound, http_url, collection),
             listed,
             writer=StreamWriter(self.redis, REPO_BACKFILL, JOB_FIELD, room),
             room=room,

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -113,9 +114,8 @@ async def listing(
     """Listed by a service while it lasts."""
     stop, key = asyncio.Event(), cursor_key(REPO_BACKFILL, upstream.host)
     async with one_listing(redis, upstream, room, **listed) as pages, asyncio.TaskGroup() as tasks:
-        service = RelayListing(
-            redis, pages, host=upstream.host, key=key, repeat_seconds=repeat_seconds, listings=Listings(1)
-        )
+        show = partial(Listings(1).show, upstream.host)
+        service = RelayListing(redis, pages, key=key, repeat_seconds=repeat_seconds, show_complete=show)
         tasks.create_task(service.run(stop))
         yield
         stop.set()
