@@ -71,9 +71,11 @@ class FollowedLabeler:
         """Until it has moved. While nobody can say where it is, it is where it was."""
         moved = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(self._watch(home, moved))
-            await run_until(service, stop, moved)
-            watching.cancel()
+            tasks.create_task(self._watch(home, moved))
+            try:
+                await run_until(service, stop, moved)
+            finally:
+                moved.set()  # not cancelled: a cancellation may be lost on its way, before Python 3.12
 
     async def _watch(self, home: Upstream, moved: asyncio.Event) -> None:
         while not await stopped_within(moved, RECHECK_SECONDS):

@@ -76,3 +76,5 @@ class GapWatch:
             return True
 
         await outlast(asyncio.Event(), called)
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError  # which may be lost on its way, before Python 3.12

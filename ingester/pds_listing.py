@@ -65,10 +65,13 @@ class PdsListings:
         return taken.decode() if taken else ""
 
     async def _list(self, host: str, stop: asyncio.Event) -> None:
+        ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            holding = tasks.create_task(self._hold(host))
-            is_listed = await self._listing_of(host).to_its_end(stop)
-            holding.cancel()
+            tasks.create_task(self._hold(host, ended))
+            try:
+                is_listed = await self._listing_of(host).to_its_end(stop)
+            finally:
+                ended.set()
         if is_listed:
             PDS_LISTINGS.labels("listed").inc()
             await outlast(stop, lambda: self._redis.delete(cursor_key(REPO_BACKFILL, host)))
@@ -80,10 +83,9 @@ class PdsListings:
             log.warning("this PDS does not list its repos, trying again in an hour", extra={"host": host})
             await self._due(host, time.time() + RETRY_SECONDS, stop)
 
-    async def _hold(self, host: str) -> None:
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            await self._due(host, time.time() + LEASE_SECONDS, asyncio.Event())
+    async def _hold(self, host: str, ended: asyncio.Event) -> None:
+        while not await stopped_within(ended, LEASE_SECONDS / 3):
+            await self._due(host, time.time() + LEASE_SECONDS, ended)
 
     async def _due(self, host: str, at: float, stop: asyncio.Event) -> None:
         await outlast(stop, lambda: self._redis.zadd(HOSTS_DUE, {host: at}, xx=True))

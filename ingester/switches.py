@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from common.daemon import Service, run_until
+from common.daemon import Service, run_until, stopped_within
 from common.redis_connection import outlast
 from ingester.metrics import PAUSED, HostMeter
 
@@ -63,18 +63,19 @@ class Switch:
         await stop.wait()
 
     async def _read(self, stop: asyncio.Event) -> None:
+        ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            saying = tasks.create_task(self._say_so())
-            await self.source.service(stop)
-            saying.cancel()
+            tasks.create_task(self._say_so(ended))
+            try:
+                await self.source.service(stop)
+            finally:
+                ended.set()
 
-    async def _say_so(self) -> None:
+    async def _say_so(self, ended: asyncio.Event) -> None:
         """For whoever would set the cursor meanwhile."""
         key = reading_key(self.source.cursor_key)
-        try:
-            while True:
-                await outlast(asyncio.Event(), lambda: self._redis.set(key, 1, ex=READING_SECONDS))
-                await asyncio.sleep(READING_SECONDS / 3)
-        finally:
-            with suppress(RedisError, OSError):
-                await self._redis.delete(key)
+        while not ended.is_set():
+            await outlast(ended, lambda: self._redis.set(key, 1, ex=READING_SECONDS))
+            await stopped_within(ended, READING_SECONDS / 3)
+        with suppress(RedisError, OSError):
+            await self._redis.delete(key)
