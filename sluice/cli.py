@@ -17,11 +17,13 @@ from common.errors import CannotStart
 from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
-from sluice import cursors, gaps, sources
 from sluice.audit import run as run_audit
+from sluice.cursor_commands import cursor_app
 from sluice.demo import Demo, Options, Servers
-from sluice.running import run as _run
+from sluice.gap_commands import gaps_app
+from sluice.process_exit import ended_by
 from sluice.show import ProgressView, print_json, print_result
+from sluice.source_commands import filter_app, source_app
 from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -33,10 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(gaps.app, name="gaps")
-app.add_typer(cursors.app, name="cursor")
-app.add_typer(sources.app, name="source")
-app.add_typer(sources.filter_app, name="filter")
+app.add_typer(gaps_app, name="gaps")
+app.add_typer(cursor_app, name="cursor")
+app.add_typer(source_app, name="source")
+app.add_typer(filter_app, name="filter")
 
 RedisUrl = Annotated[str, typer.Option(help="A Redis that runs already; without it one is started.")]
 PostgresUrl = Annotated[str, typer.Option(help="A Postgres that runs already; without it one is started.")]
@@ -71,7 +73,7 @@ def demo(
     Ends with 0 only if all that the recording holds is accounted for: written, filtered, or dropped with a reason.
     """
     options = Options(recording, Servers(redis_url, postgres_url, schema, keep), indexers, backfill)
-    _run(_play(options, until_drained=until_drained, as_json=as_json))
+    ended_by(_play(options, until_drained=until_drained, as_json=as_json))
 
 
 @app.command()
@@ -88,7 +90,7 @@ def up(
 ) -> None:
     """Run the same pipeline on the live network, until Ctrl-C."""
     servers = Servers(redis_url, postgres_url, schema, keep)
-    _run(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
+    ended_by(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
 
 
 @app.command()
@@ -97,7 +99,7 @@ def migrate() -> None:
 
     Configured as the indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
     """
-    _run(_migrate())
+    ended_by(_migrate())
 
 
 @app.command()
@@ -112,7 +114,7 @@ def audit(
     Ends with 0 if they are exact (or repaired), 1 if some differ, 2 if they could not be compared. Configured as the
     indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
     """
-    _run(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
+    ended_by(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
 
 
 @app.command()

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from common.errors import CannotStart
+from common.errors import BadInput, CannotStart
 from common.settings import load
 from ingester.app import work_of
 from ingester.cursors import cursor_key, sequence_number
 from ingester.settings import Settings
-from ingester.upstream import Upstream, upstreams
+from ingester.upstream import Upstream, upstream_of, upstreams
 
 
 def settings(**environ: str) -> Settings:
@@ -115,6 +115,13 @@ def test_a_host_has_one_canonical_spelling_whatever_its_scheme(name: str, host: 
     found = upstream(name)
     assert (found.host, found.websocket_url) == (host, url)
     assert found.http_url == url.replace("ws", "http", 1)
+
+
+@pytest.mark.parametrize("url", ["https://a.example/path", "ftp://a.example", "https://a_b.example", "", "https://a:0"])
+def test_an_address_of_no_use_in_a_document_is_bad_input(url: str) -> None:
+    with pytest.raises(BadInput, match="forbidden_url"):
+        upstream_of(url)
+    assert upstream_of("https://A.example:8443/").http_url == "https://a.example:8443"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ingester.accounts import FIREHOSE, LABELER, LISTING
 from ingester.gaps import CLOSED, Gap, GapLedger
 from ingester.switches import reading_key
 from sluice.ingester_redis import ingester_redis
-from sluice.running import run
+from sluice.process_exit import ended_by
 
 STREAMS = {FIREHOSE_LIVE: FIREHOSE.name, LABEL_LIVE: LABELER.name, REPO_BACKFILL: LISTING.name}
 
@@ -25,20 +25,22 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
 
-app = typer.Typer(no_args_is_help=True, help="Where the ingester is with each host. Configured as the ingester is.")
+cursor_app = typer.Typer(
+    no_args_is_help=True, help="Where the ingester is with each host. Configured as the ingester is."
+)
 Host = Annotated[str, typer.Argument(help="As `sluice cursor show` calls it: bsky.network.")]
 Stream = Annotated[str, typer.Option(help=f"Which of the host's cursors: {', '.join(STREAMS)}.")]
 
 
-@app.command()
+@cursor_app.command()
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
 ) -> None:
     """List every cursor, and whether an ingester reads from it now."""
-    run(_show(as_json=as_json))
+    ended_by(_show(as_json=as_json))
 
 
-@app.command("set")
+@cursor_app.command("set")
 def set_cursor(
     host: Host,
     seq: Annotated[str, typer.Argument(help="The last event that is taken for read; 0 is before the oldest one.")],
@@ -50,7 +52,7 @@ def set_cursor(
     Set forward, the events in between are missed: that is a gap, which stands in the ledger (`sluice gaps`) and is
     compared. Set back, events come again, which changes nothing. Ends with 0 if it is set, with 1 if it was refused.
     """
-    run(_set(host if host.startswith("did:") else host.lower(), seq, stream, force=force))
+    ended_by(_set(host if host.startswith("did:") else host.lower(), seq, stream, force=force))
 
 
 async def _show(*, as_json: bool) -> int:

@@ -1,10 +1,10 @@
-"""How a command of `sluice` runs and ends: its exit code, and what it says when it cannot work like this."""
+"""How a command ends: its exit code, and what it says when it cannot go on."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -12,7 +12,7 @@ from common.errors import CannotStart
 from sluice.processes import DaemonFailed
 
 
-def run(work: Coroutine[Any, Any, int]) -> None:
+def ended_by(work: Coroutine[Any, Any, int]) -> NoReturn:
     """Ends the process: 0, 1 if something is not as it should be, 2 if it cannot start like this, 130 after Ctrl-C."""
     try:
         code = asyncio.run(_interruptible(work))

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from ingester.gaps import CLOSED, Gap, GapLedger
 from sluice.ingester_redis import ingester_redis
-from sluice.running import run
+from sluice.process_exit import ended_by
 
-app = typer.Typer()
+gaps_app = typer.Typer()
 
 
-@app.callback(invoke_without_command=True)
+@gaps_app.callback(invoke_without_command=True)
 def list_gaps(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Also those that are closed.")] = False,
@@ -29,16 +29,16 @@ def list_gaps(
     is: REDIS_URL (or REDIS_URL_FILE).
     """
     if context.invoked_subcommand is None:
-        run(_list(everything=everything, as_json=as_json))
+        ended_by(_list(everything=everything, as_json=as_json))
 
 
-@app.command()
+@gaps_app.command()
 def close(gap: Annotated[str, typer.Argument(help="As `sluice gaps` calls it.")]) -> None:
     """Close a gap by hand: what was missed has been had in another way, or is not wanted.
 
     Ends with 0 if it is closed now, with 1 if there is no such gap, with 2 if Redis does not answer.
     """
-    run(_close(gap))
+    ended_by(_close(gap))
 
 
 async def _list(*, everything: bool, as_json: bool) -> int:

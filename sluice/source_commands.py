@@ -13,7 +13,7 @@ from rich.table import Table
 from common.errors import CannotStart
 from common.settings import load
 from ingester.settings import Settings
-from sluice.running import run
+from sluice.process_exit import ended_by
 
 SECONDS = 10.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to ask one that listens everywhere
@@ -22,7 +22,7 @@ _ASKS = (
     "It asks the ingester's admin endpoint, at INGESTER_ADMIN_HOST and INGESTER_ADMIN_PORT or --url, with the token of"
     " INGESTER_ADMIN_TOKEN_FILE. Ends with 0, with 1 if the ingester refuses, with 2 if it cannot be asked."
 )
-app = typer.Typer(no_args_is_help=True, help=f"The hosts that the ingester reads, and pausing them. {_ASKS}")
+source_app = typer.Typer(no_args_is_help=True, help=f"The hosts that the ingester reads, and pausing them. {_ASKS}")
 filter_app = typer.Typer(no_args_is_help=True, help=f"The collections that the ingester takes. {_ASKS}")
 
 Url = Annotated[str, typer.Option(help="The endpoint, where the environment does not say.")]
@@ -30,31 +30,31 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standar
 Name = Annotated[str, typer.Argument(help="As `sluice source list` calls it: firehose/bsky.network.")]
 
 
-@app.command("list")
+@source_app.command("list")
 def list_sources(as_json: AsJson = False, url: Url = "") -> None:
     """List every source: whether it is paused or connected, and its cursor."""
-    run(_show("GET", "/sources", None, url, as_json=as_json))
+    ended_by(_show("GET", "/sources", None, url, as_json=as_json))
 
 
-@app.command()
+@source_app.command()
 def pause(name: Name, as_json: AsJson = False, url: Url = "") -> None:
     """Pause a source: what was read is written, the cursor stays, nothing is lost while the host keeps its events.
 
     It stays paused over restarts, until it is resumed.
     """
-    run(_show("POST", "/sources/pause", {"name": name}, url, as_json=as_json))
+    ended_by(_show("POST", "/sources/pause", {"name": name}, url, as_json=as_json))
 
 
-@app.command()
+@source_app.command()
 def resume(name: Name, as_json: AsJson = False, url: Url = "") -> None:
     """Let a paused source go on from its cursor."""
-    run(_show("POST", "/sources/resume", {"name": name}, url, as_json=as_json))
+    ended_by(_show("POST", "/sources/resume", {"name": name}, url, as_json=as_json))
 
 
 @filter_app.command("show")
 def show_filter(as_json: AsJson = False, url: Url = "") -> None:
     """Show the collections that go to the streams, and whether the settings say so or somebody since."""
-    run(_show("GET", "/filter", None, url, as_json=as_json))
+    ended_by(_show("GET", "/filter", None, url, as_json=as_json))
 
 
 @filter_app.command("set")
@@ -67,13 +67,13 @@ def set_filter(
 
     What was filtered away before does not come again: fetch it with a backfill.
     """
-    run(_show("PUT", "/filter", {"collections": collections}, url, as_json=as_json))
+    ended_by(_show("PUT", "/filter", {"collections": collections}, url, as_json=as_json))
 
 
 @filter_app.command("reset")
 def reset_filter(as_json: AsJson = False, url: Url = "") -> None:
     """Go back to the filter of INGESTER_COLLECTIONS."""
-    run(_show("DELETE", "/filter", None, url, as_json=as_json))
+    ended_by(_show("DELETE", "/filter", None, url, as_json=as_json))
 
 
 async def _show(method: str, path: str, body: Any, url: str, *, as_json: bool) -> int:
