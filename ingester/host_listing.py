@@ -84,7 +84,7 @@ class HostListing:
 def _host(row: Any) -> str:
     """The canonical name of a host that may have repos to list, or nothing."""
     name = row.get("hostname") if isinstance(row, dict) else None
-    if not isinstance(name, str) or "/" in name or row.get("status") in GONE:
+    if not isinstance(name, str) or row.get("status") in GONE:
         return ""
     try:
         return upstream_of(f"https://{name}").host

@@ -94,6 +94,16 @@ async def test_at_the_same_host_a_restart_goes_on_from_the_cursor(redis: Redis, 
     assert await redis.get(KEY) == b"17"
 
 
+async def test_a_cursor_that_was_set_before_the_first_start_is_where_it_begins(
+    redis: Redis, directory: Directory
+) -> None:
+    await redis.set(KEY, 17)
+    readers = Readers()
+    async with following(redis, directory, readers):
+        await until(lambda: readers.log)
+        assert await redis.get(KEY) == b"17"
+
+
 @pytest.mark.parametrize("answer", [404, 500, document(SIGNER, endpoint=""), document(SIGNER, endpoint="https://a_b")])
 async def test_while_nobody_knows_where_it_is_it_is_where_it_was(
     redis: Redis, directory: Directory, answer: Any
