@@ -21,6 +21,7 @@ from common.telemetry import Health, log_as_json, serve_metrics
 from ingester.admin import serve_admin
 from ingester.controls import Controls, LiveFilter
 from ingester.gaps import GapLedger
+from ingester.known_repos import KnownRepos
 from ingester.metrics import LENGTHS, Pressure, show_lengths
 from ingester.repo_gauges import RepoGauges
 from ingester.settings import MODES, Settings
@@ -43,6 +44,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             *settings.outbound_allow,
             *(relay.origin for relay in (*work.listed, *work.firehoses, *work.host_lists)),
         ]
+        states = RepoStates(redis)
         outbound = await stack.enter_async_context(Outbound(allow=allowed))
         sources = Sources(
             settings=settings,
@@ -53,13 +55,14 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             pressure=Pressure(),
             ledger=GapLedger(redis),
             filter=LiveFilter(work.is_wanted),
+            known=KnownRepos(states),
         )
         switches = [Switch(redis, source) for source in sources.of(work)]
         controls = Controls(redis, switches, sources.filter)
         admin = serve_admin(controls, settings.admin_host, settings.admin_port, settings.admin_token)
         await stack.enter_async_context(admin)
         gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
-        repos = RepoGauges(RepoStates(redis))
+        repos = RepoGauges(states)
         watches = (health.beat, gauges.run, repos.run, sources.ledger.watch, controls.watch)
         await run_daemon(*watches, *(switch.run for switch in switches), grace_seconds=settings.grace_seconds)
 

@@ -31,11 +31,6 @@ log = logging.getLogger(__name__)
 AreCurrent = Callable[[Sequence[RepoJob]], Awaitable[list[bool]]]
 
 
-async def nothing_is_current(jobs: Sequence[RepoJob]) -> list[bool]:
-    """Every repo is wanted."""
-    return [False] * len(jobs)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Listed:
     """What is listed: `host` as it is called in logs and in the ledger, `key` where the position is kept.
@@ -47,8 +42,8 @@ class Listed:
 
     host: str
     key: str
+    are_current: AreCurrent
     reason: str | UnsetType = UNSET
-    are_current: AreCurrent = nothing_is_current
     tries: int = 0
     most_rows: int = 0
     page_seconds: float = 0.0

@@ -68,12 +68,15 @@ class Settings:
     compare_gaps: bool = env(
         "INGESTER_COMPARE_GAPS",
         True,
-        "After a gap, compare the relay's list of repos with what is known, and queue the repos that differ.",
+        "After a gap, compare the relay's list of repos with what is known; queue what differs or never was whole.",
     )
     listing_collection: str = env(
         "INGESTER_LISTING_COLLECTION",
         "",
         "List only the repos that have records of this collection (listReposByCollection); empty is all repos.",
+    )
+    listing_skips_whole: bool = env(
+        "INGESTER_LISTING_SKIPS_WHOLE", True, "Queue no repo that is whole already, up to the rev that is listed."
     )
     listing_repeat_hours: float = env(
         "INGESTER_LISTING_REPEAT_HOURS", 0.0, "Hours after a finished list of repos until it is read again; 0 is never."

@@ -28,12 +28,13 @@ from ingester.gap_watch import GapWatch
 from ingester.gaps import GapLedger
 from ingester.host_listing import HOSTS_DUE, HostListing
 from ingester.intake import Intake, Verify
+from ingester.known_repos import KnownRepos
 from ingester.label_verification import LabelVerification
 from ingester.metrics import HostMeter, Listings, Pressure
 from ingester.pages import RepoPages
 from ingester.pds_listing import PdsListings
 from ingester.relay_listing import RelayListing
-from ingester.repo_listing import Listed, RepoListing
+from ingester.repo_listing import AreCurrent, Listed, RepoListing
 from ingester.settings import Settings
 from ingester.subscription import Subscription
 from ingester.switches import HostSource
@@ -91,6 +92,7 @@ class Sources:
     ledger: GapLedger
     filter: LiveFilter
     identities: Identities
+    known: KnownRepos
 
     def of(self, work: Work) -> Iterator[HostSource]:
         settings = self.settings
@@ -174,11 +176,19 @@ class Sources:
 
     def _relay_listing(self, relay: Upstream, listings: Listings) -> HostSource:
         key = cursor_key(REPO_BACKFILL, relay.host)
-        listing = self._listing(relay.http_url, Listed(host=relay.host, key=key), self.settings.listing_collection)
+        listing = self._listing(
+            relay.http_url,
+            Listed(host=relay.host, key=key, are_current=self._are_current),
+            self.settings.listing_collection,
+        )
         repeat_seconds = self.settings.listing_repeat_hours * 3600
         show = partial(listings.show, relay.host)
         service = RelayListing(self.redis, listing, key=key, repeat_seconds=repeat_seconds, show_complete=show)
         return HostSource(LISTING.name, relay.host, key, service.run)
+
+    @property
+    def _are_current(self) -> AreCurrent:
+        return self.known.are_whole if self.settings.listing_skips_whole else self.known.none
 
     def _host_listing(self, relay: Upstream) -> HostSource:
         key = f"ingester:hosts:cursor:{relay.host}"
@@ -195,6 +205,7 @@ class Sources:
             listed = Listed(
                 host=host,
                 key=cursor_key(REPO_BACKFILL, host),
+                are_current=self._are_current,
                 tries=PDS_TRIES,
                 most_rows=settings.pds_max_repos,
                 page_seconds=PDS_PAGE_SECONDS,
@@ -208,7 +219,9 @@ class Sources:
 
     def _gap_repair(self, relay: Upstream) -> HostSource:
         key = comparison_key(relay.host)
-        comparison = self._listing(relay.http_url, Listed(host=relay.host, key=key, reason=REASON))
+        comparison = self._listing(
+            relay.http_url, Listed(host=relay.host, key=key, reason=REASON, are_current=self.known.are_seen)
+        )
         return HostSource("comparison", relay.host, key, GapRepair(self.redis, self.ledger, relay.host, comparison).run)
 
     def _listing(self, http_url: str, listed: Listed, collection: str = "") -> RepoListing:

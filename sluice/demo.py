@@ -124,7 +124,15 @@ class Demo:
             outbound_allow=host,
         )
         servers = self.options.servers
-        return Wiring(self.stage.redis_url, self.stage.postgres_url, servers.schema, upstream, folder, disposable=True)
+        return Wiring(
+            self.stage.redis_url,
+            self.stage.postgres_url,
+            servers.schema,
+            upstream,
+            folder,
+            disposable=True,
+            extra={"ingester": {"INGESTER_LISTING_SKIPS_WHOLE": "false"}},  # to see that a backfill changes nothing
+        )
 
     async def play(self) -> Result:
         """Raises DaemonFailed when a daemon ends that should run."""

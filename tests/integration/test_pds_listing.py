@@ -25,6 +25,7 @@ from ingester.pds_listing import PdsListings
 from ingester.repo_listing import Listed, RepoListing
 from sluice.network import RecordedNetwork
 from tests.integration.test_ingester import StartIngester, host, ingester, recorded
+from tests.integration.test_repo_listing import none
 from tests.waiting import until
 
 __all__ = ["ingester"]  # a fixture
@@ -65,7 +66,9 @@ async def pds_listings(
             return RepoListing(
                 redis,
                 RepoPages(outbound, f"{'http' if name in allowed else 'https'}://{name}"),
-                Listed(**{"host": name, "key": cursor_key(REPO_BACKFILL, name), "tries": 2} | listed),
+                Listed(
+                    **{"host": name, "key": cursor_key(REPO_BACKFILL, name), "are_current": none, "tries": 2} | listed
+                ),
                 writer=StreamWriter(redis, REPO_BACKFILL, "repo", room),
                 room=room,
                 account=Account(LISTING),

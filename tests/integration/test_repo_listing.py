@@ -90,6 +90,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_listing, "RECHECK_SECONDS", 0.05)
 
 
+async def none(jobs: Sequence[RepoJob]) -> list[bool]:
+    """Nothing is current."""
+    return [False] * len(jobs)
+
+
 @asynccontextmanager
 async def one_listing(
     redis: Redis, upstream: Upstream, room: Room | None = None, collection: str = "", **listed: Any
@@ -99,7 +104,9 @@ async def one_listing(
         yield RepoListing(
             redis,
             RepoPages(outbound, upstream.http_url, collection),
-            Listed(**{"host": upstream.host, "key": cursor_key(REPO_BACKFILL, upstream.host)} | listed),
+            Listed(
+                **{"host": upstream.host, "key": cursor_key(REPO_BACKFILL, upstream.host), "are_current": none} | listed
+            ),
             writer=StreamWriter(redis, REPO_BACKFILL, "repo", room),
             room=room,
             account=Account(LISTING),
