@@ -11,11 +11,14 @@ from redis.asyncio import Redis
 from backfiller import metrics
 from backfiller.download import Downloads
 from backfiller.hosts import Hosts
+from backfiller.ledger import Ledger
 from backfiller.memory import Memory
 from backfiller.outcomes import Retries
 from backfiller.parking import Parking
+from backfiller.rechecks import Rechecks
 from backfiller.repos import Repos, Threads
 from backfiller.settings import PREFIX, Settings
+from backfiller.settlements import Settlements
 from backfiller.worker import Backfiller
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
@@ -77,7 +80,7 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
     metrics.CAPACITY.set(sum(lane.jobs_in_hand for lane in lanes))
     metrics.PARKED.set_function(lambda: sum(lane.parking.parked for lane in lanes))
     services = [service for lane in lanes for service in (lane.run, lane.consumer.hold, lane.parking.return_due)]
-    return [*services, _gauges(settings, redis).run]
+    return [*services, shared.rechecks().run, _gauges(settings, redis).run]
 
 
 def _at_once(settings: Settings) -> dict[str, int]:
@@ -95,12 +98,22 @@ class _Shared:
         self.room = room
         self.outbound = outbound
         self.memory = Memory(2 * settings.max_car_bytes)
+        self.ledger = Ledger(redis, settings.backfill_stream)
         self.hosts = Hosts(
             at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
             seats=_jobs_in_hand(settings.concurrency) // 8,
         )
         self.identities = Identities(
             outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()
+        )
+
+    def rechecks(self) -> Rechecks:
+        return Rechecks(
+            self.redis,
+            self.settings.backfill_stream,
+            self.ledger.recheck_key,
+            on_queued=metrics.RECHECKS.inc,
+            on_waiting=metrics.WAITING_RECHECKS.set,
         )
 
 
@@ -117,7 +130,11 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
     )
     return Backfiller(
         consumer,
-        parking=Parking(shared.redis, consumer, settings.dlq_stream),
+        parking=Parking(shared.redis, consumer),
+        ledger=shared.ledger,
+        settlements=Settlements(
+            shared.redis, consumer, shared.ledger, settings.dlq_stream, recheck_seconds=settings.recheck_seconds
+        ),
         repos=_repos(shared, at_once),
         threads=shared.threads,
         room=shared.room,

@@ -26,6 +26,8 @@ UNREADABLE = Counter("backfiller_records_unreadable", "Records of processed repo
 OUTCOMES = Counter("backfiller_repo_outcomes", "Jobs finished, by how.", ["outcome"])
 FAILURES_BY_REASON = Counter("backfiller_failures_by_reason", "Tries that failed, by reason.", ["reason"])
 DEFERRALS = Counter("backfiller_deferrals", "Jobs parked without using up a try, by reason.", ["reason"])
+RECHECKS = Counter("backfiller_rechecks", "Repos that were not to be had, queued to be looked at again.")
+WAITING_RECHECKS = Gauge("backfiller_rechecks_waiting", "Repos that were not to be had, to be looked at again in time.")
 PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
 CAPACITY = Gauge("backfiller_repo_capacity", "Jobs that can be in hand at once.")
 LAST_SUCCESS = Gauge("backfiller_last_success_timestamp_seconds", "Unix time of the last repo processed; 0 before it.")
@@ -45,7 +47,7 @@ BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos downloaded and
 HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
 LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
 
-ENDS = ("done", "absent", "parked", "buried", "stopped")
+ENDS = ("done", "current", "absent", "parked", "buried", "stopped")
 LOST = "lost_entry"
 
 for _outcome in (*FINISHED, LOST):

@@ -10,7 +10,7 @@ from backfiller.download import Downloads
 from backfiller.metrics import CAR_BYTES
 from backfiller.unpack import Snapshot, unpack
 from common.collection_filter import CollectionFilter
-from common.errors import BadInput, GiveUp
+from common.errors import BadInput, GiveUp, TryLater
 from common.identity import DidDocument, Identities
 from common.outbound import OnBytes
 from common.syntax import tid_at
@@ -44,26 +44,27 @@ class Repos:
         self._identities = identities
         self._downloads = downloads
         self._threads = threads
-        self._collections = collections
+        self.collections = collections
         self._verify_signatures = verify_signatures
 
-    async def snapshot(self, did: str, on_bytes: OnBytes, *, refresh: bool = False) -> Snapshot:
+    async def snapshot(self, did: str, on_bytes: OnBytes, *, refresh: bool = False, oldest: str = "") -> Snapshot:
         """The repo as its PDS has it now. `refresh`: the identity that we remember was of no use the last time.
 
+        `oldest`: a rev that the repo has had already. A host that serves less has gone back in time.
         A repo that is wrong, or absent, may only be so where the account has left, or by the key it had: the identity
         is looked up again before either is believed.
         Raises TryLater, BadInput, GiveUp for the reasons of backfiller.outcomes.
         """
         document = await self._identities.resolve(did, refresh=refresh)
         try:
-            return await self._from(document, on_bytes)
+            return await self._from(document, on_bytes, oldest)
         except (BadInput, GiveUp):
             fresh = await self._identities.resolve(did, refresh=True)
             if (fresh.pds, fresh.signing_key) == (document.pds, document.signing_key):
                 raise
-        return await self._from(fresh, on_bytes)
+        return await self._from(fresh, on_bytes, oldest)
 
-    async def _from(self, document: DidDocument, on_bytes: OnBytes) -> Snapshot:
+    async def _from(self, document: DidDocument, on_bytes: OnBytes, oldest: str) -> Snapshot:
         did, key = document.did, document.signing_key
         if document.pds is None:
             raise BadInput("no_pds", did)
@@ -71,7 +72,9 @@ class Repos:
             raise BadInput("no_key", did)
         car = await self._downloads.car(document.pds, did, on_bytes)
         CAR_BYTES.observe(len(car))
-        snapshot = await self._threads(unpack, car, did, key if self._verify_signatures else None, self._collections)
+        snapshot = await self._threads(unpack, car, did, key if self._verify_signatures else None, self.collections)
         if snapshot.rev > tid_at(int((time.time() + FUTURE_SECONDS) * 1e6)):
             raise BadInput("future_rev", f"{did} {snapshot.rev}")  # it would outlive every true one
+        if snapshot.rev < oldest:
+            raise TryLater("stale_repo", f"{did} {snapshot.rev} instead of {oldest} or later")
         return snapshot

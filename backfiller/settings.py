@@ -45,6 +45,11 @@ class Settings:
         "BACKFILLER_RETRY_INITIAL_BACKOFF_MS", 1000, "Longest wait before the second try; it doubles with each."
     )
     retry_max_ms: int = env("BACKFILLER_RETRY_MAX_BACKOFF_MS", 30_000, "Longest wait before any try.")
+    recheck_seconds: int = env(
+        "BACKFILLER_RECHECK_SECONDS",
+        604_800,
+        "After so long a repo that was not to be had (deleted, taken down, deactivated) is looked at again.",
+    )
     skip_signature_verification: bool = env(
         "BACKFILLER_SKIP_SIGNATURE_VERIFICATION", False, "Take repos whoever signed them: for experiments."
     )

@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from backfiller import memory
+from backfiller.ledger import Ledger
+from backfiller.outcomes import Finished
 from backfiller.parking import Parking
+from backfiller.settlements import Settlements
 from common.backpressure import Room
 from common.delivery import Delivery
 from common.streams import StreamConsumer
@@ -37,6 +40,8 @@ from tests.backfilling import (
     silence,
 )
 from tests.waiting import until
+
+DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 
 
 @pytest.fixture
@@ -277,6 +282,10 @@ async def test_of_many_who_wait_for_room_one_watches(redis: Redis) -> None:
 # a Redis that is full, replies that are lost
 
 
+def settlements(redis: Redis, consumer: StreamConsumer) -> Settlements:
+    return Settlements(redis, consumer, Ledger(redis, INPUT), DLQ, recheck_seconds=60)
+
+
 @pytest.fixture
 async def delivery(redis: Redis) -> AsyncIterator[tuple[StreamConsumer, Delivery]]:
     consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
@@ -292,7 +301,7 @@ async def test_parking_twice_parks_once_even_if_the_job_is_back_already(
     """As after a reply that was lost: the script ran, and is sent again."""
     consumer, entry = delivery
     stop = asyncio.Event()
-    parking = Parking(redis, consumer, DLQ)
+    parking = Parking(redis, consumer)
     await parking.park(entry, b"job", 0.0, stop)
     assert await redis.zcard(PARKED) == 1
     assert await redis.xlen(INPUT) == 0
@@ -301,16 +310,18 @@ async def test_parking_twice_parks_once_even_if_the_job_is_back_already(
         await until(lambda: redis.xlen(INPUT))
         stop.set()
     await parking.park(entry, b"job", 0.0, asyncio.Event())
-    await parking.bury(entry, {"repo": b"job"}, asyncio.Event())
+    await settlements(redis, consumer).bury(entry, DID, {"repo": b"job"}, asyncio.Event())
+    await settlements(redis, consumer).finish(entry, DID, Finished("done"), "", asyncio.Event())
     assert await redis.zcard(PARKED) == await redis.xlen(DLQ) == 0
     [(_, fields)] = await redis.xrange(INPUT)
     assert fields == {b"repo": b"job"}
+    assert await Ledger(redis, INPUT).counts() == {}
 
 
 async def test_what_is_not_due_stays_parked(redis: Redis) -> None:
     consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
     await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"])
-    parking, stop = Parking(redis, consumer, DLQ), asyncio.Event()
+    parking, stop = Parking(redis, consumer), asyncio.Event()
     async for later, sooner in consumer.batches(stop):
         await parking.park(later, b"later", 60.0, stop)
         await parking.park(sooner, b"sooner", 0.1, stop)
@@ -327,7 +338,7 @@ async def test_a_full_redis_takes_parked_and_dead_jobs_all_the_same(redis_url: s
     """Otherwise the entries could not leave the stream, and Redis would stay full."""
     consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
     await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"])
-    parking = Parking(redis, consumer, DLQ)
+    parking = Parking(redis, consumer)
     async for first, second in consumer.batches(asyncio.Event()):
         await redis.config_set("maxmemory", 1)
         try:
@@ -335,7 +346,7 @@ async def test_a_full_redis_takes_parked_and_dead_jobs_all_the_same(redis_url: s
                 await redis.xadd(INPUT, {"repo": "x"})
             async with asyncio.timeout(5):
                 await parking.park(first, b"job", 60.0, asyncio.Event())
-                await parking.bury(second, {"repo": b"job"}, asyncio.Event())
+                await settlements(redis, consumer).bury(second, DID, {"repo": b"job"}, asyncio.Event())
         finally:
             await redis.config_set("maxmemory", 0)
         break
