@@ -12,13 +12,14 @@ from backfiller import metrics
 from backfiller.download import Downloads
 from backfiller.hosts import Hosts
 from backfiller.ledger import Ledger
-from backfiller.memory import Memory
 from backfiller.outcomes import Retries
 from backfiller.parking import Parking
+from backfiller.permits import Permits
 from backfiller.rechecks import Rechecks
 from backfiller.repos import Repos, Threads
 from backfiller.settings import PREFIX, Settings
 from backfiller.settlements import Settlements
+from backfiller.spool import Spools
 from backfiller.worker import Backfiller
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
@@ -45,6 +46,10 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     log_as_json(settings.log_level)
     if not 0.2 <= settings.memory_share <= 1:
         raise CannotStart(f"BACKFILLER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
+    if settings.host_requests_per_second <= 0:
+        raise CannotStart("BACKFILLER_HOST_REQUESTS_PER_SECOND must be above 0")
+    if settings.spool_folder and not os.access(settings.spool_folder, os.W_OK):
+        raise CannotStart(f"BACKFILLER_SPOOL_FOLDER: {settings.spool_folder} cannot be written to")
     health = Health()
     async with assembled(settings) as services:
         stop_serving = serve_metrics(settings.metrics_port, health)
@@ -75,8 +80,10 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
     )
     shared = _Shared(settings, redis, threads, room, outbound)
     lanes = [_lane(shared, stream, at_once) for stream, at_once in _at_once(settings).items()]
-    metrics.BYTES_IN_HAND.set_function(lambda: shared.memory.in_hand)
-    metrics.HOSTS_AT_REST.set_function(shared.hosts.at_rest)
+    metrics.BYTES_IN_HAND.set_function(lambda: shared.spools.memory.in_hand)
+    metrics.BYTES_ON_DISK.set_function(lambda: shared.spools.disk.in_hand)
+    metrics.HOSTS_AT_REST.set_function(lambda: shared.permits.left_alone("host_at_rest"))
+    metrics.HOSTS_DOWN.set_function(lambda: shared.permits.left_alone("host_down"))
     metrics.CAPACITY.set(sum(lane.jobs_in_hand for lane in lanes))
     metrics.PARKED.set_function(lambda: sum(lane.parking.parked for lane in lanes))
     services = [service for lane in lanes for service in (lane.run, lane.consumer.hold, lane.parking.return_due)]
@@ -97,11 +104,18 @@ class _Shared:
         self.threads = threads
         self.room = room
         self.outbound = outbound
-        self.memory = Memory(2 * settings.max_car_bytes)
+        self.spools = Spools(
+            memory_bytes=settings.memory_bytes,
+            disk_bytes=settings.spool_bytes,
+            largest_in_memory=settings.memory_bytes // 8,
+            folder=settings.spool_folder or None,
+        )
+        self.permits = Permits(redis, settings.backfill_stream, requests_per_second=settings.host_requests_per_second)
         self.ledger = Ledger(redis, settings.backfill_stream)
         self.hosts = Hosts(
             at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
             seats=_jobs_in_hand(settings.concurrency) // 8,
+            permit=self.permits.ask,
         )
         self.identities = Identities(
             outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()
@@ -135,19 +149,19 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
         settlements=Settlements(
             shared.redis, consumer, shared.ledger, settings.dlq_stream, recheck_seconds=settings.recheck_seconds
         ),
-        repos=_repos(shared, at_once),
+        repos=_repos(shared, at_once, urgent=stream == settings.high_stream),
         threads=shared.threads,
         room=shared.room,
         states=RepoStates(shared.redis),
         output=StreamWriter(shared.redis, settings.firehose_stream, EVENT_FIELD, shared.room),
-        memory=shared.memory,
+        spools=shared.spools,
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),
         jobs_in_hand=_jobs_in_hand(at_once),
         batch_size=batch_size,
     )
 
 
-def _repos(shared: _Shared, at_once: int) -> Repos:
+def _repos(shared: _Shared, at_once: int, *, urgent: bool) -> Repos:
     settings = shared.settings
     patience = settings.http_timeout_seconds
     budget = Budget(
@@ -158,7 +172,15 @@ def _repos(shared: _Shared, at_once: int) -> Repos:
     )
     return Repos(
         shared.identities,
-        Downloads(shared.outbound, shared.hosts, budget, at_once=at_once, max_car_bytes=settings.max_car_bytes),
+        Downloads(
+            shared.outbound,
+            shared.hosts,
+            shared.permits,
+            budget,
+            at_once=at_once,
+            max_car_bytes=settings.max_car_bytes,
+            urgent=urgent,
+        ),
         shared.threads,
         _collections(settings),
         verify_signatures=not settings.skip_signature_verification,

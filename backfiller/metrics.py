@@ -43,8 +43,10 @@ REPO_SECONDS = Histogram(
 PRESSURE = Gauge("backfiller_backpressure_active", "1 while the output is full and jobs wait for it.")
 PRESSURE_SECONDS = Counter("backfiller_backpressure_seconds", "Seconds that the output was full.")
 PRESSURE_TIMES = Counter("backfiller_backpressure_activations", "Times that the output became full.")
-BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos downloaded and not yet all on the output.")
+BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos in memory and not yet all on the output.")
+BYTES_ON_DISK = Gauge("backfiller_bytes_on_disk", "Bytes of repos in files and not yet all on the output.")
 HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
+HOSTS_DOWN = Gauge("backfiller_hosts_down", "PDS hosts that did not answer and are left alone for now.")
 LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
 
 ENDS = ("done", "current", "absent", "parked", "buried", "stopped")

@@ -15,8 +15,8 @@ DONE, CURRENT = "done", "current"
 MAX_HISTORY = 10
 FINISHED = (DONE, CURRENT, *ABSENT.values(), "did_not_found", "did_tombstoned", "did_unsupported")
 # nobody's fault, so they use up no try
-DEFERRED = ("rate_limited", "host_busy", "host_at_rest", "memory_full")
-FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", *LATER_REASONS, *BAD_REASONS)
+DEFERRED = ("rate_limited", "host_busy", "host_paced", "host_at_rest", "host_down", "disk_full")
+FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", "host_dead", *LATER_REASONS, *BAD_REASONS)
 PARSING = ("truncated_car", "incomplete_repo", "bad_car", "bad_block_hash", "bad_commit", "bad_mst")
 VERIFYING = ("wrong_did", "bad_signature", "future_rev", "stale_repo")
 FAILURES = tuple(reason for reason in (*FETCHING, *PARSING, *VERIFYING) if reason not in DEFERRED)

@@ -37,9 +37,19 @@ class Settings:
         60.0,
         "Seconds for a PDS to begin its answer; within as many it must then send 20 kB/s, for 15 minutes at most.",
     )
-    max_car_bytes: int = env(
-        "BACKFILLER_MAX_CAR_BYTES", 268_435_456, "Bytes of the largest repo; twice that is in memory at once, at most."
+    host_requests_per_second: float = env(
+        "BACKFILLER_HOST_REQUESTS_PER_SECOND",
+        10.0,
+        "Repos a second from one PDS, by all backfillers together; one that tells what it allows is asked as it says.",
     )
+    max_car_bytes: int = env("BACKFILLER_MAX_CAR_BYTES", 2_147_483_648, "Bytes of the largest repo.")
+    memory_bytes: int = env(
+        "BACKFILLER_MEMORY_BYTES",
+        33_554_432,
+        "Bytes of repos held in memory together; what is larger than an eighth of it, or finds it full, goes to disk.",
+    )
+    spool_bytes: int = env("BACKFILLER_SPOOL_BYTES", 8_589_934_592, "Bytes of repos held on disk together.")
+    spool_folder: str = env("BACKFILLER_SPOOL_FOLDER", "", "Where that is; empty: with the system's temporary files.")
     max_retries: int = env("BACKFILLER_MAX_RETRIES", 3, "Failed tries after which a repo is given up.")
     retry_initial_ms: int = env(
         "BACKFILLER_RETRY_INITIAL_BACKOFF_MS", 1000, "Longest wait before the second try; it doubles with each."

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 from backfiller import metrics
 from backfiller.ledger import Entry, Ledger, fingerprint, is_current
-from backfiller.memory import Memory
 from backfiller.outcomes import BAD_ENTRY, CURRENT, DEFERRED, DONE, Buried, Finished, Outcome, Parked, Retries, after
 from backfiller.parking import Parking
 from backfiller.repos import Repos, Threads
 from backfiller.settlements import Settlements
+from backfiller.spool import Spools
 from backfiller.unpack import Snapshot
 from common.backpressure import Room
 from common.delivery import Delivery
@@ -43,7 +43,7 @@ class Backfiller:
         room: Room,
         output: StreamWriter,
         states: RepoStates,
-        memory: Memory,
+        spools: Spools,
         retries: Retries,
         jobs_in_hand: int,
         batch_size: int,
@@ -58,7 +58,7 @@ class Backfiller:
         self._room = room
         self._output = output
         self._states = states
-        self._memory = memory
+        self._spools = spools
         self._retries = retries
         self._seats = asyncio.Semaphore(jobs_in_hand)
         self._batch_size = batch_size
@@ -96,9 +96,9 @@ class Backfiller:
         if is_current(known, job.rev, self._repos.collections):
             return Finished(CURRENT)
         try:
-            with self._memory.share() as take:
+            with self._spools.open() as spool:
                 snapshot = await self._repos.snapshot(
-                    job.did, take, refresh=job.attempts > 0, oldest=oldest_rev(job, known)
+                    job.did, spool, refresh=job.attempts > 0, oldest=oldest_rev(job, known)
                 )
                 if not await self._emit(snapshot, stop) or not await self._bring_in_step(snapshot, stop):
                     return None

@@ -6,7 +6,7 @@ import time
 
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSServerHandshakeError
 
-from common.outbound import retry_after
+from common.rate_limits import retry_after
 from common.retry import Backoff
 from ingester.accounts import Account
 from ingester.connection import CLOSE_SECONDS, Connection, Deliver, Ending, ReadFrame

@@ -131,7 +131,10 @@ class Demo:
             upstream,
             folder,
             disposable=True,
-            extra={"ingester": {"INGESTER_LISTING_SKIPS_WHOLE": "false"}},  # to see that a backfill changes nothing
+            extra={
+                "ingester": {"INGESTER_LISTING_SKIPS_WHOLE": "false"},  # to see that a backfill changes nothing
+                "backfiller": {"BACKFILLER_HOST_REQUESTS_PER_SECOND": "1000"},  # nobody minds on loopback
+            },
         )
 
     async def play(self) -> Result:

@@ -38,6 +38,7 @@ def environment(redis_url: str, plc_url: str, *origins: str, **changes: str) -> 
         "OUTBOUND_ALLOW": ",".join(url.removeprefix("http://") for url in (plc_url, *origins)),
         "BACKFILLER_CONSUMER": "backfiller1",
         "BACKFILLER_RETRY_INITIAL_BACKOFF_MS": "1",
+        "BACKFILLER_HOST_REQUESTS_PER_SECOND": "1000",
         "GRACE_SECONDS": "2",
         **changes,
     }

@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from backfiller import memory
+from backfiller import spool
 from backfiller.ledger import Ledger
 from backfiller.outcomes import Finished
 from backfiller.parking import Parking
@@ -100,47 +102,67 @@ async def test_hosts_that_never_answer_keep_only_their_own_slots(
     assert await redis.xlen(INPUT) + await redis.zcard(PARKED) == len(lost)
 
 
-async def test_no_more_is_held_in_memory_than_there_is_room_for(
-    redis: Redis, redis_url: str, basic: Recording, monkeypatch: pytest.MonkeyPatch
+async def test_repos_that_find_no_room_in_memory_go_to_disk(
+    redis: Redis, redis_url: str, basic: Recording, tmp_path: Path
 ) -> None:
-    """Two repos are all but there, and a third does not fit: it comes later, at no cost in tries."""
-    monkeypatch.setattr(memory, "WAIT_SECONDS", 0.1)
-    first, second, third = (repo.did for repo in basic.repos[:3])
-    sizes = {did: len(basic.car(did) or b"") for did in (first, second, third)}
-    two_are_in_hand, one_was_deferred = asyncio.Event(), asyncio.Event()
+    """All are under way together, all but their last bytes: one fits in memory."""
+    sizes = {repo.did: len(basic.car(repo.did) or b"") for repo in basic.repos}
+    go_on = asyncio.Event()
 
     async def hesitate(request: web.Request) -> web.StreamResponse:
         car = basic.car(request.query["did"]) or b""
         response = web.StreamResponse(headers={"Content-Length": str(len(car))})
         await response.prepare(request)
         await response.write(car[:-1])
-        await one_was_deferred.wait()
+        await go_on.wait()
         await response.write(car[-1:])
         return response
 
-    async def follow(request: web.Request) -> web.StreamResponse:
-        await two_are_in_hand.wait()
-        return web.Response(body=basic.car(request.query["did"]))
-
-    def in_hand() -> bool:
-        return metric("backfiller_bytes_in_hand") == sizes[first] + sizes[second] - 2
-
-    before = metric("backfiller_deferrals_total", reason="memory_full"), metric("backfiller_repos_failed_total")
-
-    def deferred() -> bool:
-        return metric("backfiller_deferrals_total", reason="memory_full") > before[0]
+    def in_hand() -> tuple[float, float]:
+        return metric("backfiller_bytes_in_hand"), metric("backfiller_bytes_on_disk")
 
     async with host() as pds:
-        pds.serve(basic, first, hesitate)
-        pds.serve(basic, second, hesitate)
-        pds.serve(basic, third, follow)
+        for did in sizes:
+            pds.serve(basic, did, hesitate)
         await enqueue(redis, sizes)
-        assert sum(sizes.values()) > 2 * max(sizes.values()) + 2
-        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_CAR_BYTES=str(max(sizes.values())))):
-            await until(in_hand)
-            two_are_in_hand.set()
+        small = {
+            "BACKFILLER_MEMORY_BYTES": str(8 * min(sizes.values())),
+            "BACKFILLER_HOST_CONCURRENCY": "99",
+            "BACKFILLER_SPOOL_FOLDER": str(tmp_path),
+        }
+        async with backfiller(environment(redis_url, pds.url, **small)):
+            await until(lambda: sum(in_hand()) == sum(sizes.values()) - len(sizes))
+            memory, disk = in_hand()
+            assert memory <= 8 * min(sizes.values())
+            assert 0 < memory < disk
+            go_on.set()
+            await until(lambda: idle(redis))
+            assert in_hand() == (0, 0)
+    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(sizes)
+    found = await output(redis)
+    assert all(found[did].paths == ours(leaves(basic.car(did) or b"")) for did in sizes)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_full_disk_costs_no_try_and_nothing_is_lost(
+    redis: Redis, redis_url: str, basic: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "WAIT_SECONDS", 0.05)
+    sizes = {repo.did: len(basic.car(repo.did) or b"") for repo in basic.repos}
+    before = metric("backfiller_deferrals_total", reason="disk_full"), metric("backfiller_repos_failed_total")
+
+    def deferred() -> bool:
+        return metric("backfiller_deferrals_total", reason="disk_full") > before[0]
+
+    async with host() as pds:
+        for did in sizes:
+            pds.serve(basic, did)
+        await enqueue(redis, sizes)
+        settings = environment(redis_url, pds.url, BACKFILLER_MEMORY_BYTES="8")
+        async with backfiller({**settings, "BACKFILLER_SPOOL_BYTES": str(min(sizes.values()) - 1)}):
             await until(deferred)
-            one_was_deferred.set()
+            assert await redis.xlen(OUTPUT) == 0
+        async with backfiller({**settings, "BACKFILLER_SPOOL_BYTES": str(max(sizes.values()))}):
             await until(lambda: idle(redis))
     assert metric("backfiller_repos_failed_total") == before[1]
     assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(sizes)
