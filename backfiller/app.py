@@ -182,7 +182,7 @@ def _repos(shared: _Shared, at_once: int, *, urgent: bool) -> Repos:
             urgent=urgent,
         ),
         shared.threads,
-        _collections(settings),
+        collections_of(settings),
         verify_signatures=not settings.skip_signature_verification,
     )
 
@@ -192,7 +192,8 @@ def _jobs_in_hand(at_once: int) -> int:
     return 4 * at_once
 
 
-def _collections(settings: Settings) -> CollectionFilter:
+def collections_of(settings: Settings) -> CollectionFilter:
+    """Raises CannotStart."""
     try:
         return CollectionFilter(settings.collections)
     except BadInput as error:

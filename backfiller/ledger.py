@@ -1,12 +1,11 @@
 """What became of every repo, in Redis: its last outcome, how many repos had each, and when to look at one again.
 
-Outcomes are hashes of a few repos each, `{stream}:outcome:{bucket}`, which Redis packs tightly: 86 bytes a repo. They
-are written in settlements.py.
+Outcomes are hashes of a few repos each, `{stream}:outcome:{bucket}`, which Redis packs tightly: 89 bytes a repo.
 """
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,32 +18,42 @@ from common.redis_connection import outlast
 BUCKETS = 1 << 20
 DEAD_LETTERED = "dead_lettered"
 
+# Part of a script: the new outcome of a repo, and how many repos had which outcome last.
+WRITE_ENTRY = """
+local function write_entry(bucket, counts, did, entry)
+  local before = redis.call('HGET', bucket, did)
+  if before then redis.call('HINCRBY', counts, string.match(before, '^%S+'), -1) end
+  redis.call('HINCRBY', counts, string.match(entry, '^%S+'), 1)
+  redis.call('HSET', bucket, did, entry)
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The last outcome of a repo, at `seconds` of Unix time. The leaves of its tree are emitted + filtered + failed.
+    """The last outcome of a repo, at `at_ms` of Unix time. The leaves of its tree are emitted + filtered + failed.
 
     `note`: what a dead letter died of, or the fingerprint of the collections that a repo was done with.
     """
 
     outcome: str
     rev: str
-    seconds: int
+    at_ms: int
     emitted: int = 0
     filtered: int = 0
     failed: int = 0
     note: str = ""
 
     def text(self) -> str:
-        numbers = f"{self.seconds} {self.emitted} {self.filtered} {self.failed}"
+        numbers = f"{self.at_ms} {self.emitted} {self.filtered} {self.failed}"
         return f"{self.outcome} {self.rev or '-'} {numbers} {self.note or '-'}"
 
     @classmethod
     def of(cls, text: bytes) -> "Entry":
         """The inverse of `text`. Raises ValueError."""
         outcome, rev, *numbers, note = ("" if part == "-" else part for part in text.decode().split(" "))
-        seconds, emitted, filtered, failed = map(int, numbers)
-        return cls(outcome, rev, seconds, emitted, filtered, failed, note)
+        at_ms, emitted, filtered, failed = map(int, numbers)
+        return cls(outcome, rev, at_ms, emitted, filtered, failed, note)
 
 
 def fingerprint(collections: CollectionFilter) -> str:
@@ -67,6 +76,7 @@ class Ledger:
         self._stream = stream
         self.counts_key = f"{stream}:outcomes"
         self.recheck_key = f"{stream}:recheck"
+        self._write = redis.register_script(f"{WRITE_ENTRY} write_entry(KEYS[1], KEYS[2], ARGV[1], ARGV[2])")
 
     def bucket(self, did: str) -> str:
         return f"{self._stream}:outcome:{zlib.crc32(did.encode()) % BUCKETS:05x}"
@@ -75,6 +85,14 @@ class Ledger:
         """None also if the daemon was told to stop before Redis answered."""
         text: Any = await outlast(stop, lambda: self._redis.hget(self.bucket(did), did))
         return Entry.of(text) if text else None
+
+    async def known_of(self, dids: Sequence[str]) -> list[Entry | None]:
+        """As many and in the same order."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for did in dids:
+                pipe.hget(self.bucket(did), did)
+            texts: Any = await pipe.execute()
+        return [Entry.of(text) if text else None for text in texts]
 
     async def counts(self) -> dict[str, int]:
         """How many repos had each outcome last."""
@@ -87,3 +105,7 @@ class Ledger:
             found: Any = await self._redis.hgetall(bucket)
             for did, text in found.items():
                 yield did.decode(), Entry.of(text)
+
+    async def write(self, did: str, entry: Entry) -> None:
+        """For a repo that was no job."""
+        await self._write(keys=[self.bucket(did), self.counts_key], args=[did, entry.text()])

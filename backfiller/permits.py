@@ -7,6 +7,7 @@ fails for twice as long. Whoever is refused gets a time to come back at; these t
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -98,6 +99,21 @@ redis.call('EXPIRE', key, ARGV[9])
 _NOTHING_SAID: tuple[Any, ...] = ("", "", 0)
 
 
+@dataclass(frozen=True, slots=True)
+class HostLook:
+    """How a host stands: `state` is "paced", "at rest" or "down", for `wait_seconds` more."""
+
+    requests_per_second: float
+    requests_left: int | None
+    state: str
+    wait_seconds: float
+    mean_seconds: float
+
+    def seconds_each(self, at_once: int) -> float:
+        """How long a repo takes, one with another, if `at_once` are downloaded."""
+        return max(1 / self.requests_per_second, self.mean_seconds / at_once)
+
+
 class Permits:
     def __init__(
         self,
@@ -148,6 +164,23 @@ class Permits:
         """There was no answer, or none that a host which is well would give."""
         await self._told(host, "fault", 0.0, _NOTHING_SAID, 0.0)
 
+    async def look(self, host: str) -> HostLook:
+        """What all backfillers know of it."""
+        found: Any = await self._redis.hgetall(self._key(host))
+        known = {name.decode(): float(text) for name, text in found.items()}
+        now = time.time() * 1000
+        usual = known["most"] / known["window"] * 1000 if known.get("most") else self._pace
+        in_window = known.get("pace_until", 0.0) > now
+        rest, down = known.get("rest", 0.0) - now, known.get("down", 0.0) - now
+        state = "down" if known.get("down") else "at rest" if rest > 0 else "paced"
+        return HostLook(
+            requests_per_second=known["pace"] if in_window else usual,
+            requests_left=int(known["tokens"]) if in_window and "tokens" in known else None,
+            state=state,
+            wait_seconds=max(rest, down, 0.0) / 1000,
+            mean_seconds=known.get("mean_ms", 0.0) / 1000,
+        )
+
     def left_alone(self, reason: str) -> int:
         """How many hosts this process was last told to leave alone, for now, for this reason."""
         now = self._clock()
@@ -165,8 +198,11 @@ class Permits:
 
     async def _run(self, script: Any, host: str, args: list[Any]) -> Any:
         try:
-            return await script(keys=[f"{self._stream}:host:{host}"], args=args)
+            return await script(keys=[self._key(host)], args=args)
         except (RedisError, OSError) as error:
             if not is_outage(error):
                 raise
             return None
+
+    def _key(self, host: str) -> str:
+        return f"{self._stream}:host:{host}"

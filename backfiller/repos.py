@@ -75,8 +75,13 @@ class Repos:
         CAR_BYTES.observe(spool.size)
         key = key if self._verify_signatures else None
         snapshot = await self._threads(unpack, spool.contents(), did, key, self.collections)
-        if snapshot.rev > tid_at(int((time.time() + FUTURE_SECONDS) * 1e6)):
-            raise BadInput("future_rev", f"{did} {snapshot.rev}")  # it would outlive every true one
+        refuse_future(snapshot)
         if snapshot.rev < oldest:
             raise TryLater("stale_repo", f"{did} {snapshot.rev} instead of {oldest} or later")
         return snapshot
+
+
+def refuse_future(snapshot: Snapshot) -> None:
+    """A rev from the future would outlive every true one. Raises BadInput("future_rev")."""
+    if snapshot.rev > tid_at(int((time.time() + FUTURE_SECONDS) * 1e6)):
+        raise BadInput("future_rev", f"{snapshot.did} {snapshot.rev}")

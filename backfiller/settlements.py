@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from redis.asyncio import Redis
 
-from backfiller.ledger import DEAD_LETTERED, Entry, Ledger
+from backfiller.ledger import DEAD_LETTERED, WRITE_ENTRY, Entry, Ledger
 from backfiller.outcomes import DONE, Finished
 from common.delivery import Delivery
 from common.redis_connection import outlast
@@ -14,13 +14,10 @@ from common.streams import StreamConsumer
 
 # The ack comes first: who finds nothing to ack has a retry in hand, and does nothing. As the first write it also opens
 # the way for the others where Redis is full (it refuses a script only before its first write).
-_SETTLE = """
+_SETTLE = f"""{WRITE_ENTRY}
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
 if ARGV[3] ~= '' then
-  local before = redis.call('HGET', KEYS[2], ARGV[3])
-  if before then redis.call('HINCRBY', KEYS[3], string.match(before, '^%S+'), -1) end
-  redis.call('HINCRBY', KEYS[3], string.match(ARGV[4], '^%S+'), 1)
-  redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+  write_entry(KEYS[2], KEYS[3], ARGV[3], ARGV[4])
   if ARGV[5] == '0' then redis.call('ZREM', KEYS[4], ARGV[3])
   else redis.call('ZADD', KEYS[4], redis.call('TIME')[1] + ARGV[5], ARGV[3]) end
 end
@@ -44,13 +41,13 @@ class Settlements:
         self._settle = redis.register_script(_SETTLE)
 
     async def finish(self, delivery: Delivery, did: str, end: Finished, note: str, stop: asyncio.Event) -> None:
-        entry = Entry(end.outcome, end.rev, int(time.time()), end.emitted, end.filtered, end.failed, note)
+        entry = Entry(end.outcome, end.rev, int(time.time() * 1000), end.emitted, end.filtered, end.failed, note)
         again = 0 if end.outcome == DONE else self._recheck_seconds
         await self._run(delivery, [did, entry.text(), again], stop)
 
     async def bury(self, delivery: Delivery, did: str, fields: Mapping[str, str | bytes], stop: asyncio.Event) -> None:
         """The fields go to the dead letters. `did` may be empty: an entry that is no job is nobody's outcome."""
-        entry = Entry(DEAD_LETTERED, "", int(time.time()), note=str(fields.get("error", "")))
+        entry = Entry(DEAD_LETTERED, "", int(time.time() * 1000), note=str(fields.get("error", "")))
         letter = [part for pair in fields.items() for part in pair]
         await self._run(delivery, [did, entry.text(), 0, *letter], stop, self._dlq_stream)
 

@@ -111,6 +111,12 @@ def unpack(car_bytes: bytes | mmap, did: str, key: PublicKey | None, collections
     return Snapshot(did, cid_text(root), commit.rev, commit.data, collections, leaves, blocks, records, total - records)
 
 
+def did_and_rev(car_bytes: bytes | mmap) -> tuple[str, str]:
+    """What the commit of a CAR says; nothing of it is proven. Raises as unpack does."""
+    commit = _commit_of(*_blocks_of(car_bytes))
+    return commit.did, commit.rev
+
+
 def _blocks_of(car_bytes: bytes | mmap) -> tuple[bytes, Mapping[bytes, bytes]]:
     """The CID of the commit, and all blocks."""
     try:

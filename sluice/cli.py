@@ -18,12 +18,15 @@ from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
 from sluice.audit import run as run_audit
+from sluice.backfill_commands import backfill, resync
 from sluice.cursor_commands import cursor_app
+from sluice.dead_commands import dead_app
 from sluice.demo import Demo, Options, Servers
 from sluice.gap_commands import gaps_app
 from sluice.process_exit import ended_by
 from sluice.show import ProgressView, print_json, print_result
 from sluice.source_commands import filter_app, source_app
+from sluice.status_backfill import status_backfill
 from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -160,6 +163,14 @@ async def _migrate() -> int:
         await connection.close()
     typer.echo("\n".join(applied) if applied else "nothing to do")
     return 0
+
+
+app.command()(backfill)
+app.command()(resync)
+app.add_typer(dead_app, name="dead")
+status_app = typer.Typer(no_args_is_help=True, help="How things stand.")
+status_app.command("backfill")(status_backfill)
+app.add_typer(status_app, name="status")
 
 
 def main() -> None:

@@ -111,7 +111,8 @@ async def test_a_host_that_has_gone_back_in_time_is_not_believed(
     async with host() as pds:
         pds.serve(basic, repo.did)
         newer = Entry("done", tid_at(1_900_000_000_000_000), 1)
-        await redis.hset(ledger.bucket(repo.did), repo.did, newer.text())
+        await ledger.write(repo.did, newer)
+        assert await ledger.counts() == {"done": 1}
         await enqueue(redis, [repo.did])
         async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
             await until(lambda: idle(redis))
