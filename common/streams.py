@@ -109,7 +109,7 @@ class StreamConsumer:
         self._redis = redis
         self._name = name
         self._field = field.encode()
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._claim_idle_seconds = claim_idle_seconds
         self._on_ack_failure = on_ack_failure
         self._in_hand: set[bytes] = set()
@@ -196,7 +196,7 @@ class StreamConsumer:
             self.group,
             self._name,
             {self.stream: after},
-            self._batch_size,
+            self.batch_size,
             int(BLOCK_SECONDS * 1000) if block else None,
         )
         return list(reply[0][1]) if reply else []
@@ -209,7 +209,7 @@ class StreamConsumer:
         await self._touch()
         while True:
             self._claim_from, rows, _ = await self._redis.xautoclaim(
-                self.stream, self.group, self._name, idle_ms, self._claim_from, count=self._batch_size
+                self.stream, self.group, self._name, idle_ms, self._claim_from, count=self.batch_size
             )
             if self._claim_from == _START:
                 self._next_claim = time.monotonic() + self._claim_idle_seconds / 3
