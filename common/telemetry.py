@@ -62,6 +62,7 @@ class Health:
 
     def __init__(self) -> None:
         self.ready = False
+        self.remark = ""  # what people have asked for and may forget, told by /readyz
         self._last_beat = time.monotonic()
 
     async def beat(self, stop: asyncio.Event) -> None:
@@ -84,7 +85,7 @@ def serve_metrics(port: int, health: Health, host: str = "") -> Callable[[], Non
     pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
         "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)),
         "/healthz": lambda: _verdict(health.is_alive(), "the event loop stands still"),
-        "/readyz": lambda: _verdict(health.ready and health.is_alive(), "starting, stopping or stalled"),
+        "/readyz": lambda: _verdict(health.ready and health.is_alive(), "starting, stopping or stalled", health.remark),
     }
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,5 +117,6 @@ def serve_metrics(port: int, health: Health, host: str = "") -> Callable[[], Non
     return stop
 
 
-def _verdict(good: bool, complaint: str) -> tuple[int, str, bytes]:
-    return (200, "text/plain", b"ok\n") if good else (503, "text/plain", f"{complaint}\n".encode())
+def _verdict(good: bool, complaint: str, remark: str = "") -> tuple[int, str, bytes]:
+    fine = f"ok; {remark}\n" if remark else "ok\n"
+    return (200, "text/plain", fine.encode()) if good else (503, "text/plain", f"{complaint}\n".encode())

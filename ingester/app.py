@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 
@@ -58,7 +59,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
             known=KnownRepos(states),
         )
         switches = [Switch(redis, source) for source in sources.of(work)]
-        controls = Controls(redis, switches, sources.filter)
+        controls = Controls(redis, switches, sources.filter, partial(setattr, health, "remark"))
         admin = serve_admin(controls, settings.admin_host, settings.admin_port, settings.admin_token)
         await stack.enter_async_context(admin)
         gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -30,6 +30,10 @@ class LiveFilter:
     def current(self) -> CollectionFilter:
         return self.chosen or self.setting
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return self.current.patterns
+
     def __call__(self, collection: str) -> bool:
         return self.current(collection)
 
@@ -40,10 +44,18 @@ class Controls:
     All methods raise what Redis raises.
     """
 
-    def __init__(self, redis: Redis, switches: Sequence[Switch], filter: LiveFilter) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        switches: Sequence[Switch],
+        filter: LiveFilter,
+        remark: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`remark` hears which sources are paused, if any are."""
         self.switches = switches
         self.filter = filter
         self._redis = redis
+        self._remark = remark
         self._unreadable = ""
 
     async def watch(self, stop: asyncio.Event) -> None:
@@ -58,6 +70,8 @@ class Controls:
         self._choose(chosen.decode(errors="replace") if chosen else "")
         for switch in self.switches:
             switch.turn(paused=switch.source.name.encode() in paused)
+        names = [switch.source.name for switch in self.switches if switch.is_paused]
+        self._remark(f"paused: {', '.join(names)}" if names else "")
         return True
 
     async def pause(self, name: str, *, paused: bool) -> bool:

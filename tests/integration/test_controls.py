@@ -89,6 +89,15 @@ async def test_a_paused_source_does_not_begin_after_a_restart(redis: Redis) -> N
         await until(has(reading, "begun"))
 
 
+async def test_what_is_paused_is_remarked_on(redis: Redis) -> None:
+    remarks: list[str] = []
+    switch = Switch(redis, HostSource("firehose", "relay.example.com", KEY, Reading().run))
+    controls = Controls(redis, [switch], LiveFilter(CollectionFilter((POSTS,))), remarks.append)
+    for paused in (True, False):
+        await controls.pause(NAME, paused=paused)
+    assert remarks == [f"paused: {NAME}", ""]
+
+
 async def test_a_source_that_is_not_there_cannot_be_paused(redis: Redis) -> None:
     assert not await controls_of(redis, Reading()).pause("firehose/elsewhere", paused=True)
     assert await redis.smembers(PAUSED_KEY) == set()

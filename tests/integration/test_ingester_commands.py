@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from ingester.gaps import Gap, GapLedger
@@ -48,6 +49,11 @@ def missed(**changes: Any) -> Gap:
 
 async def ledger(redis: Redis) -> list[tuple[str, int, int | None, str]]:
     return [(gap.kind, gap.after, gap.before, gap.state) for gap in await GapLedger(redis).all()]
+
+
+async def readiness(daemon: Any) -> tuple[int, str]:
+    async with ClientSession() as http, http.get(f"http://127.0.0.1:{daemon.port}/readyz") as answer:
+        return answer.status, await answer.text()
 
 
 async def test_gaps_are_listed_and_closed(redis: Redis, run: Run) -> None:
@@ -145,7 +151,7 @@ async def test_a_source_is_paused_and_resumed_without_loss(
     await until_metric(daemon, "events_in_memory", lambda held: held == 0)
     where = await redis.get(f"firehose_live:cursor:{host(served)}")
     assert int(where or 0) < served.firehose.last_seq
-    assert await daemon.is_ready()
+    assert await readiness(daemon) == (200, f"ok; paused: {name}\n")
     (row,) = [
         row
         for row in (await run("source", "list", "--json", INGESTER_ADMIN_PORT=port)).result["sources"]
@@ -155,6 +161,7 @@ async def test_a_source_is_paused_and_resumed_without_loss(
     assert "paused" in (await run("source", "list", INGESTER_ADMIN_PORT=port)).out
     served.firehose.pace = None
     assert (await run("source", "resume", name, INGESTER_ADMIN_PORT=port)).code == 0
+    assert await readiness(daemon) == (200, "ok\n")
     await until_cursor(redis, served)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
     metrics = await daemon.metrics()
