@@ -1,6 +1,7 @@
 """The ledger of gaps: what a source skipped or could not say, kept in Redis until it has been made good."""
 
 import asyncio
+import logging
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from ingester.metrics import GAPS, GAPS_UNCLOSED
 LEDGER = "ingester:gaps"
 OPEN, COMPARING, CLOSED = "open", "comparing", "closed"
 CLOSED_KEPT = 200
+MOST_OF_LISTS = 10_000  # strangers' lists could make any number
 WATCH_SECONDS = 5.0
 KINDS = {
     "firehose": ("outdated_cursor", "seq_jump", "future_cursor", "cursor_set"),
@@ -59,6 +61,7 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
+log = logging.getLogger(__name__)
 _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Gap)
 
 
@@ -82,6 +85,12 @@ class GapLedger:
                 known = _decoder.decode(stored)
                 if known.state != CLOSED and known.before == found.before:
                     return False
+            if not stored and await self._is_full(found.source):
+                GAPS.labels(found.source, found.kind).inc()
+                log.error(
+                    "a gap that the ledger has no room for; close some", extra={"gap": found.id, "why": found.why}
+                )
+                return False
             if await self._swap(found.id, stored, replace(found, at=_now())):
                 GAPS.labels(found.source, found.kind).inc()
                 return True
@@ -108,6 +117,9 @@ class GapLedger:
         if old := closed[:-CLOSED_KEPT]:
             await self._redis.hdel(LEDGER, *(each.id for each in old))
         return True
+
+    async def _is_full(self, source: str) -> bool:
+        return source == "listing" and int(await self._redis.hlen(LEDGER)) >= MOST_OF_LISTS
 
     async def _stored(self, id: str) -> bytes:
         stored: Any = await self._redis.hget(LEDGER, id)

@@ -132,7 +132,7 @@ class RepoListing:
         self._rows += len(page.rows)
         if page.cursor is not None and self._listed.most_rows and self._rows >= self._listed.most_rows:
             why = f"the host lists more than {self._listed.most_rows} repos; the rest was not asked for"
-            await self._write_down("too_many_rows", stored, None, why, stop)
+            await self._write_down("too_many_rows", "0", None, why, stop)
             return LISTING_DONE
         return LISTING_DONE if page.cursor is None else page.cursor
 

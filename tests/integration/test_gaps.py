@@ -148,6 +148,17 @@ async def test_the_ledger_forgets_old_gaps_that_are_closed_and_no_others(
     assert [(gap.after, gap.state) for gap in await book.all()] == [(2, CLOSED), (3, CLOSED), (4, "open")]
 
 
+async def test_lists_of_strangers_do_not_fill_the_ledger(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gaps, "MOST_OF_LISTS", 2)
+    book = GapLedger(redis)
+    made = [await book.record(outdated(source="listing", kind="unlisted_rows", after=after)) for after in range(3)]
+    assert made == [True, True, False]
+    assert caplog.text.count("no room for") == 1
+    assert await book.record(outdated()), "a relay's gap is never left out"
+
+
 @pytest.mark.parametrize(("hides", "kind"), [(False, "outdated_cursor"), (True, "seq_jump")])
 async def test_a_window_shorter_than_the_downtime_leaves_a_gap(
     hides: bool, kind: str, redis: Redis, network: StartNetwork, ingester: StartIngester
