@@ -97,7 +97,7 @@ class Subscription:
             if ending.reason == "future_cursor":
                 log.error(
                     "the host does not know our cursor: it was reset, or is another host. Trying again; if it stays so,"
-                    " begin with the oldest event that the host has: sluice cursor set HOST 0",
+                    " pause the source and begin with the oldest event: sluice cursor set HOST 0 --force",
                     extra=fields,
                 )
             else:

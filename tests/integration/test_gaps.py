@@ -13,7 +13,15 @@ from ingester.framing import FrameResult
 from ingester.gap_watch import GapWatch
 from ingester.gaps import CLOSED, COMPARING, Gap, GapLedger
 from sluice.network import RecordedNetwork
-from tests.integration.test_ingester import StartIngester, host, ingester, on_the_stream, until_cursor, until_log
+from tests.integration.test_ingester import (
+    StartIngester,
+    host,
+    ingester,
+    labeler,
+    on_the_stream,
+    until_cursor,
+    until_log,
+)
 from tests.waiting import until
 
 __all__ = ["ingester"]  # a fixture
@@ -170,6 +178,24 @@ async def test_a_window_shorter_than_the_downtime_leaves_a_gap(
     await until_cursor(redis, served)
     assert await ledger(redis) == [(kind, 100, 1500, "open")]
     assert (await on_the_stream(redis))[0][0] == 1500
+
+
+async def test_what_a_labeler_no_longer_has_is_a_gap_that_stays(
+    redis: Redis, network: StartNetwork, ingester: StartIngester
+) -> None:
+    served = await network("full")
+    last = served.recording.last_label_seq
+    await redis.set(f"label_live:cursor:{host(served)}", last - 2)
+    served.labels.faults.oldest_seq = last
+    await ingester(served, **(labeler(served) | {"INGESTER_MODE": "labeler"}))
+
+    async def has_read_on() -> bool:
+        return await redis.get(f"label_live:cursor:{host(served)}") == str(last).encode()
+
+    await until(has_read_on)
+    (gap,) = await GapLedger(redis).all()
+    assert (gap.source, gap.host, gap.kind) == ("labeler", host(served), "outdated_cursor")
+    assert (gap.after, gap.before, gap.state) == (last - 2, last, "open")
 
 
 async def test_a_host_that_does_not_know_our_cursor_is_written_down_and_nothing_is_reset(

@@ -171,7 +171,7 @@ async def test_a_cursor_of_the_future_is_kept_and_tried_again_later(
     assert await reader.session(7) >= 60
     assert await reader.session(7) >= 60
     assert reader.seqs == []
-    assert [record.levelno for record in caplog.records if "sluice cursor set HOST 0" in record.message] == [
+    assert [record.levelno for record in caplog.records if "sluice cursor set HOST 0 --force" in record.message] == [
         logging.ERROR
     ]
 
