@@ -3,7 +3,8 @@
 python -m bench.backfill [--hosts 200] [--repos 1000] [--concurrency 50] [--dead 0.0]
 python -m bench.backfill --large MB   (one repo of this size instead)
 Sizes are log-normal (median 40 kB), latencies 20 to 2,000 ms, log-uniform. `--dead` is the share of repos at one host
-that takes connections and never answers: they come on top of the others, which alone are counted.
+that takes connections and never answers: they come on top of the others, which alone are counted. All identities are
+in the shared cache, as after a first look at each; with --look-up the directory is asked, 16 questions at a time.
 """
 
 import argparse
@@ -76,9 +77,10 @@ def world(arguments: argparse.Namespace) -> World:
         did = "did:plc:" + "".join(chance.choices("abcdefghijklmnopqrstuvwxyz234567", k=24))
         size = max(1, int(MEDIAN_RECORDS * chance.lognormvariate(0, SPREAD)))
         size = int(arguments.large * RECORDS_IN_A_MB) if arguments.large else size
+        size = 1 if number >= count else size  # at the dead host, where nobody will see it
         repos[did] = repo(dict(made(chance, number) for number in range(size)), SIGNER, did=did)
     latency = [0.02 * 100 ** chance.random() for _ in range(hosts + 1)]
-    return World(repos, latency, set(chance.sample(sorted(repos), dead)))
+    return World(repos, latency, set(list(repos)[count:]))
 
 
 @asynccontextmanager
@@ -103,8 +105,11 @@ async def main(arguments: argparse.Namespace) -> None:
     good = [did for did in here.repos if did not in here.dead]
     print(f"{len(here.repos):,} repos, {total / 1e6:.0f} MB, {len(here.dead):,} of them at a dead host; {load()}")
     async with served(here), embedded_redis() as url, open_redis(url) as redis:
-        for did in here.repos:
+        for did in random.Random(2).sample(list(here.repos), len(here.repos)):
             await redis.xadd("repo_backfill", {"repo": encode_event(RepoJob(did=did))})
+            if not arguments.look_up:
+                await redis.set(f"did:key:{did}", did_key(SIGNER.public))
+                await redis.set(f"did:pds:{did}", f"http://127.0.0.1:{here.ports[here.host_of(did)]}")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "backfiller"), env={**os.environ, **environment(here, url, arguments)}
         )
@@ -156,5 +161,6 @@ if __name__ == "__main__":
     parser.add_argument("--repos", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--dead", type=float, default=0.0)
+    parser.add_argument("--look-up", action="store_true")
     parser.add_argument("--large", type=int, default=0)
     asyncio.run(main(parser.parse_args()))
