@@ -25,6 +25,7 @@ from sluice.demo import Demo, Options, Servers
 from sluice.gap_commands import gaps_app
 from sluice.process_exit import ended_by
 from sluice.reindex import reindex
+from sluice.replay import replay
 from sluice.show import ProgressView, print_json, print_result
 from sluice.source_commands import filter_app, source_app
 from sluice.status_backfill import status_backfill
@@ -169,6 +170,7 @@ async def _migrate() -> int:
 app.command()(backfill)
 app.command()(resync)
 app.command()(reindex)
+app.command()(replay)
 app.add_typer(dead_app, name="dead")
 status_app = typer.Typer(no_args_is_help=True, help="How things stand.")
 status_app.command("backfill")(status_backfill)
