@@ -27,7 +27,8 @@ from common.streams import FIREHOSE_LIVE
 from ingester.accounts import FIREHOSE, Account, units
 from ingester.batching import BatchLimits
 from ingester.chain import told
-from ingester.frames import events_of, events_of_commit, read_commit
+from ingester.commits import events_of_commit, read_commit
+from ingester.frames import events_of
 from ingester.framing import read_message
 from ingester.intake import Intake
 from ingester.metrics import HostMeter

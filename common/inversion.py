@@ -90,19 +90,20 @@ def leads_back_to(prev_data: bytes, tree: KnownTree, changes: Changes) -> bool:
 
     Raises BadInput("inversion_incomplete") if too little is known of it.
     """
-    top = top_of(list(_undone(tree, changes)))
+    items = list(_undone(tree, changes))
+    top = top_of(items)
     for _ in range(_MOST_EMPTY_TOPS):
         if top == prev_data:
             return True
-        top = cid_of(
-            _node(top, ())
-        )  # @atproto/repo signs tops without keys, after the last record of a height is deleted
+        top = cid_of(_node(top, ()))  # @atproto/repo signs tops without keys when all of a height are deleted
+    if _is_lone_subtree(items):
+        raise BadInput("inversion_incomplete", "whether the only node left has keys")
     return False
 
 
 def top_of(items: Sequence[Item]) -> bytes:
     """The raw CID of the top of the only right tree of these. Raises BadInput("inversion_incomplete")."""
-    if len(items) == 1 and not items[0].key:
+    if _is_lone_subtree(items):
         return items[0].cid
     building = [_Open() for _ in range(max((item.height for item in items if item.key), default=0) + 1)]
     for key, cid, height in items:
@@ -116,6 +117,10 @@ def top_of(items: Sequence[Item]) -> bytes:
             building[level].add(cid)
     _close_below(building, len(building) - 1)
     return building[-1].closed()
+
+
+def _is_lone_subtree(items: Sequence[Item]) -> bool:
+    return len(items) == 1 and not items[0].key
 
 
 class _Open:
@@ -203,3 +208,6 @@ def _undone(tree: KnownTree, changes: Changes) -> Iterator[Item]:
         elif change.before is not None:
             yield item._replace(cid=change.before)
     yield from inserted.get(len(tree.items), ())
+
+
+EMPTY_TREE = top_of(())

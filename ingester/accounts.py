@@ -29,8 +29,12 @@ from ingester.metrics import (
 
 _FRAME_REASONS = ("bad_cbor", "bad_frame", "replayed", "oversized_frame", "unwritten", "other")
 _COMMIT_REASONS = (
-    *("too_big", "bad_car", "truncated_car", "bad_cid", "bad_op", "bad_path", "unknown_action", "superseded"),
-    *("missing_block", "bad_block_hash", "bad_record"),
+    *("too_big", "oversized", "bad_car", "truncated_car", "bad_cid", "bad_op", "bad_path", "unknown_action"),
+    *("superseded", "missing_block", "bad_block_hash", "bad_record"),
+)
+_VERIFICATION_REASONS = (
+    *("bad_commit", "commit_mismatch", "future_rev", "no_such_account", "no_did_document", "no_key", "bad_signature"),
+    *("bad_mst", "ops_mismatch", "inversion_failed", "inversion_incomplete", "killed_workers"),
 )
 _CHAIN_REASONS = ("duplicate", "inactive_account")
 _SUBSCRIPTION_ERRORS = (
@@ -78,7 +82,7 @@ FIREHOSE = Source(
     STREAM_EVENTS,
     count_firehose,
     ("#commit", "#sync", "#identity", "#account", "#info", "error", "unknown", "unreadable"),
-    _FRAME_REASONS + _COMMIT_REASONS + _CHAIN_REASONS,
+    _FRAME_REASONS + _COMMIT_REASONS + _VERIFICATION_REASONS + _CHAIN_REASONS,
     _SUBSCRIPTION_ERRORS,
 )
 LABELER = Source(
