@@ -41,9 +41,8 @@ def unpacked(data: bytes) -> Any:
     return pickle.loads(data)  # noqa: S301 - see above
 
 
-def serve(requests: IO[bytes], replies: IO[bytes], mode: Mode) -> None:
+def serve(requests: IO[bytes], replies: IO[bytes], reader: FrameReader) -> None:
     """An empty reply says that we are there."""
-    reader = FrameReader(mode, CollectionFilter(()))
     _reply(replies, [])
     while len(head := requests.read(LENGTH.size)) == LENGTH.size:
         request: Request = unpacked(requests.read(*LENGTH.unpack(head)))
@@ -63,4 +62,4 @@ if __name__ == "__main__":
     for told_to_stop in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when: it still needs what is in our hands
         signal.signal(told_to_stop, signal.SIG_IGN)
     collect_garbage_seldom()
-    serve(sys.stdin.buffer, sys.stdout.buffer, Mode(sys.argv[1]))
+    serve(sys.stdin.buffer, sys.stdout.buffer, FrameReader(Mode(sys.argv[1])))

@@ -87,9 +87,13 @@ class Worker:
 class Workers:
     """An async context manager. Whoever asks for frames to be read bounds how many there are at a time."""
 
-    def __init__(self, count: int, mode: Mode, is_wanted: CollectionFilter) -> None:
+    def __init__(
+        self, count: int, mode: Mode, is_wanted: CollectionFilter, *, module: str = "ingester.worker_process"
+    ) -> None:
+        """`module` is what a worker runs."""
         self.is_wanted = is_wanted
         self._mode = mode
+        self._module = module
         self._count = count
         self._waiting: deque[Job] = deque()
         self._work = asyncio.Event()
@@ -125,24 +129,27 @@ class Workers:
         while True:
             in_hand: deque[list[Job]] = deque()
             async with self._started() as worker:
-                await self._feed(worker, number, in_hand)
+                if await self._feed(worker, number, in_hand):
+                    backoff.reset()
             WORKER_DEATHS.inc()
             fields = {"code": worker.process.returncode, "frames_in_hand": sum(map(len, in_hand))}
             log.error("a worker died, starting another", extra=fields)
             self._take_back(in_hand)
             await asyncio.sleep(backoff.next_seconds())
 
-    async def _feed(self, worker: Worker, number: int, in_hand: deque[list[Job]]) -> None:
-        """Until it dies. What has gone to it and not come back is in hand."""
+    async def _feed(self, worker: Worker, number: int, in_hand: deque[list[Job]]) -> bool:
+        """Until it dies; whether it has been of use. What has gone to it and not come back is in hand."""
+        has_replied = False
         while True:
             while len(in_hand) < BATCHES_IN_HAND and (self._waiting or not in_hand):
                 if not await self._until_there_is_work(worker):
-                    return
+                    return has_replied
                 in_hand.append(self._batch())
                 worker.send(self._request(in_hand[-1], number))
             reply = await worker.reply(BATCH_SECONDS)
             if reply is None:
-                return
+                return has_replied
+            has_replied = True
             for job, outcome in zip(in_hand.popleft(), reply, strict=True):
                 job.settle(outcome)
 
@@ -189,7 +196,7 @@ class Workers:
     async def _started(self) -> AsyncIterator[Worker]:
         """A worker that is there. Raises RuntimeError if it cannot even start: that is no frame's fault."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ingester.worker_process", self._mode),
+            *(sys.executable, "-m", self._module, self._mode),
             stdin=PIPE,
             stdout=PIPE,
             limit=BATCH_BYTES,
