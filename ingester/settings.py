@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import Port, env
+from common.settings import CountOrNone, Port, env
 
 MODES = ("all", "firehose", "backfill", "labeler")
 
@@ -32,7 +32,7 @@ class Settings:
         "strict: a commit is taken if its account signed it and it follows from the tree before (old servers do not say"
         " what that was: the signature and what was written must do); lenient: that will do for all; off: nothing.",
     )
-    workers: int = env(
+    workers: CountOrNone = env(
         "INGESTER_WORKERS", 2, "Processes that decode and verify the firehose; 0 does it in the daemon itself."
     )
     modes: tuple[str, ...] = env(
