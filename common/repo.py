@@ -18,6 +18,14 @@ _COMMIT_FIELDS = {"did", "version", "data", "rev", "prev", "sig"}
 _SIG_HEAD = b"csigX\x40"  # the key "sig", and the head of 64 bytes
 _DATA_HEAD = b"ddata\xd8\x2a\x58\x25\x00"  # the key "data", and the head of a link
 
+# Almost every commit is this; four times as fast as to decode it.
+_USUAL = re.compile(
+    rb"\xa6cdidx\x20(did:plc:[a-z2-7]{24})crevm([2-7a-j][2-7a-z]{12})(csigX\x40(.{64}))"
+    rb"ddata\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32})"
+    rb"dprev(?:\xf6|\xd8\x2a\x58\x25\x00(\x01[\x71\x55]\x12\x20.{32}))gversion\x03",
+    re.DOTALL,
+)
+
 # A node has one canonical encoding, so it is read as that: {"e": [{"k", "p", "t", "v"}, ...], "l"}.
 _CHILD = rb"(?:\xf6|\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32}))"
 _NODE = re.compile(rb"\xa2ae([\x80-\x97]|\x98[\x18-\xff]|\x99[\x01-\xff].)", re.DOTALL)
@@ -63,6 +71,10 @@ class Item(NamedTuple):
 
 def read_commit(block: bytes) -> Commit:
     """A commit of version 3. Fields that we do not know are part of what is signed. Raises BadInput("bad_commit")."""
+    if usual := _USUAL.fullmatch(block):
+        did, rev, _, sig, data, prev = usual.groups()
+        unsigned = b"\xa5" + block[1 : usual.start(3)] + block[usual.end(3) :]
+        return Commit(did.decode(), rev.decode(), data, prev, sig, unsigned)
     try:
         value = decode(block)
     except BadInput as error:

@@ -66,7 +66,7 @@ def proof_of(commit: Commit, key_of: KeyOf, mode: Mode, now_seconds: float) -> P
         return Proof.NONE
     if tid_microseconds(commit.rev) > (now_seconds + FUTURE_SECONDS) * 1e6:
         raise BadInput("future_rev", f"{commit.did} {commit.rev}")
-    changes = _changes(commit.ops)
+    changes = changes_of(commit.ops)
     signed = _signed_commit(commit, changes)
     _check_signature(signed, key_of(commit.did))
     if commit.is_sync:
@@ -132,7 +132,7 @@ def _says_what_was_before(ops: list[Any]) -> bool:
     return all(op["action"] == "create" or op.get("prev") is not None for op in ops)
 
 
-def _changes(ops: list[Any]) -> dict[bytes, Change]:
+def changes_of(ops: list[Any]) -> dict[bytes, Change]:
     """What the operations do to each key, once they have the shape of operations."""
     changes: dict[bytes, Change] = {}
     for op in ops:
