@@ -187,6 +187,11 @@ def test_a_subtree_that_no_key_stands_above_cannot_be_placed() -> None:
     assert refusal(top_of, tree_of_two.items) == "inversion_incomplete"
 
 
+def two_of_a_node(first: bytes, second: bytes) -> bytes:
+    shared = next(at for at in range(len(first)) if first[at] != second[at])
+    return node(None, [(0, first, None, OLD), (shared, second[shared:], None, OLD)])
+
+
 @pytest.mark.parametrize(
     ("top", "below"),
     [
@@ -194,10 +199,11 @@ def test_a_subtree_that_no_key_stands_above_cannot_be_placed() -> None:
         (node(None, [(0, HIGH, cid_of(node(None, [])), OLD)]), node(None, [])),
         (node(None, [(0, HIGH, cid_of(node(None, [(0, LOW, None, OLD)])), OLD)]), node(None, [(0, LOW, None, OLD)])),
         (node(None, [(0, LOW, OTHER, OLD)]), b""),
+        (two_of_a_node(HIGH, LATER), b""),
         (node(None, [(0, b"no slash", None, OLD)]), b""),
         (b"\xa0", b""),
     ],
-    ids=["descending", "empty subtree", "out of order", "below the lowest", "no path", "no node"],
+    ids=["descending", "empty subtree", "out of order", "below the lowest", "another height", "no path", "no node"],
 )
 def test_a_wrong_tree_is_refused(top: bytes, below: bytes) -> None:
     assert refusal(known_tree, {cid_of(block): block for block in (top, below)}, cid_of(top)) == "bad_mst"
