@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from common.errors import BadInput
 from common.events import AccountEvent, IdentityEvent
 from common.inversion import EMPTY_TREE
+from common.syntax import is_tid
 from ingester.commits import CollectionTest, Commit, events_of_commit, read_commit, read_sync
 from ingester.framing import FrameResult, Message, Proof, did_of, dropped_whole, read_message, seq_of, time_of, unread
 
@@ -61,7 +62,9 @@ def _refused(message: Message, reason: str) -> FrameResult:
         did = did_of(message.body, "repo" if message.kind == "#commit" else "did")
     except BadInput:
         return result
-    return replace(result, desync=(did, reason))
+    rev = message.body.get("rev")
+    refused_rev = rev if isinstance(rev, str) and is_tid(rev) else ""
+    return replace(result, desync=(did, reason), refused_rev=refused_rev)
 
 
 def _read_identity(message: Message) -> IdentityEvent:

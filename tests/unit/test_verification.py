@@ -308,7 +308,7 @@ def test_a_commit_that_is_wrong_in_one_way_is_refused_for_it(name: str) -> None:
     body = change(honest())
     result = told(body)
     assert (result.events, result.dropped, result.received, result.link) == ((), {reason: 1}, 1, None)
-    assert result.desync == (body["repo"], reason)
+    assert (result.desync, result.refused_rev) == ((body["repo"], reason), body["rev"])
 
 
 def test_a_rev_of_the_future_is_refused_and_nothing_is_fetched_for_it() -> None:
