@@ -31,6 +31,7 @@ from ingester.batching import BatchLimits
 from ingester.chain import told
 from ingester.commits import events_of_commit, read_commit
 from ingester.connection import Reading
+from ingester.controls import LiveFilter
 from ingester.frame_reader import FrameReader
 from ingester.frames import events_of
 from ingester.framing import read_message
@@ -144,7 +145,7 @@ async def reading(host: str, mode: Mode, workers: int) -> AsyncIterator[Reading]
         keys = await stack.enter_async_context(SigningKeys(identities, Account(FIREHOSE)))
         reader: Reader = FrameReader(mode, IS_WANTED)
         if workers:
-            reader = await stack.enter_async_context(Workers(workers, mode, IS_WANTED))
+            reader = await stack.enter_async_context(Workers(workers, mode, LiveFilter(IS_WANTED)))
         yield partial(ReadAhead, reader, keys)
 
 

@@ -21,6 +21,7 @@ from common.inversion import KnownTree, check_outcome, known_tree, leads_back_to
 from common.keys import PublicKey, key_in_document, verify
 from common.repo import read_commit as read_signed
 from ingester.commits import Commit, read_commit
+from ingester.controls import LiveFilter
 from ingester.frame_reader import FrameReader, KeyAnswer, Outcome, Want
 from ingester.framing import FrameResult, Proof, read_message
 from ingester.verification import Mode, changes_of
@@ -91,7 +92,7 @@ def check(mode: Mode, outcomes: Iterable[Outcome]) -> None:
 
 async def measure_workers(count: int, frames: list[bytes], keys: Keys) -> None:
     """Twice: the first time the workers learn the keys."""
-    async with Workers(count, Mode.STRICT, IS_WANTED) as pool:
+    async with Workers(count, Mode.STRICT, LiveFilter(IS_WANTED)) as pool:
         for _ in range(2):
             wall, cpu = time.perf_counter(), time.process_time()
             check(Mode.STRICT, [found async for found in read_by(pool, frames, keys)])

@@ -83,10 +83,7 @@ def work_of(settings: Settings) -> Work:
     modes = set(MODES) if "all" in settings.modes else set(settings.modes)
     if not 0.2 <= settings.memory_share <= 1:
         raise CannotStart(f"INGESTER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
-    if settings.verify not in set(Mode):
-        raise CannotStart(f"INGESTER_VERIFY: {settings.verify!r} is none of {', '.join(Mode)}")
-    if settings.workers > MOST_WORKERS:
-        raise CannotStart(f"INGESTER_WORKERS: {settings.workers} is more than {MOST_WORKERS}")
+    _check_verification(settings)
     if not (settings.idle_seconds > 0 and settings.labeler_idle_seconds > 0):
         raise CannotStart("INGESTER_IDLE_SECONDS and INGESTER_LABELER_IDLE_SECONDS must be above 0")
     if settings.listing_collection and not is_nsid(settings.listing_collection):
@@ -110,6 +107,13 @@ def work_of(settings: Settings) -> Work:
         labeler_dids=dids if "labeler" in modes else (),
         is_wanted=is_wanted,
     )
+
+
+def _check_verification(settings: Settings) -> None:
+    if settings.verify not in set(Mode):
+        raise CannotStart(f"INGESTER_VERIFY: {settings.verify!r} is none of {', '.join(Mode)}")
+    if settings.workers > MOST_WORKERS:
+        raise CannotStart(f"INGESTER_WORKERS: {settings.workers} is more than {MOST_WORKERS}")
 
 
 def _websocket_client() -> ClientSession:

@@ -6,17 +6,16 @@ from functools import partial
 
 from msgspec import Struct
 
-from common.collection_filter import CollectionFilter
 from common.errors import BadInput
 from common.events import IdentityEvent
 from common.keys import PublicKey
+from ingester.commits import CollectionTest
 from ingester.frames import events_of
 from ingester.framing import FrameResult
 from ingester.verification import KeyWanted, KnownKey, Mode, proof_of
 
 KEYS_KEPT = 50_000  # of 0.4 KB each; the accounts that write on the network in an hour or two
 KEPT_SECONDS = 3600.0
-NOTHING = CollectionFilter(())
 
 
 class KeyAnswer(Struct, frozen=True):
@@ -41,7 +40,7 @@ Outcome = FrameResult | Want | BadInput
 class FrameReader:
     """Knows nobody to ask: whoever calls it finds the keys."""
 
-    def __init__(self, mode: Mode, is_wanted: CollectionFilter = NOTHING) -> None:
+    def __init__(self, mode: Mode, is_wanted: CollectionTest) -> None:
         self.is_wanted = is_wanted
         self._mode = mode
         self._keys: OrderedDict[str, tuple[PublicKey, float]] = OrderedDict()

@@ -37,7 +37,7 @@ async def verified_reading(
     )
     async with AsyncExitStack() as stack:
         keys = await stack.enter_async_context(SigningKeys(identities, Account(FIREHOSE)))
-        reader: Reader = FrameReader(mode, filter.current)
+        reader: Reader = FrameReader(mode, filter)
         if workers:
-            reader = await stack.enter_async_context(Workers(workers, mode, filter.current))
+            reader = await stack.enter_async_context(Workers(workers, mode, filter))
         yield partial(ReadAhead, reader, keys)

@@ -43,11 +43,13 @@ def unpacked(data: bytes) -> Any:
 
 def serve(requests: IO[bytes], replies: IO[bytes], reader: FrameReader) -> None:
     """An empty reply says that we are there."""
+    collections: tuple[str, ...] = ()
     _reply(replies, [])
     while len(head := requests.read(LENGTH.size)) == LENGTH.size:
         request: Request = unpacked(requests.read(*LENGTH.unpack(head)))
-        if request.collections != reader.is_wanted.patterns:
-            reader.is_wanted = CollectionFilter(request.collections)
+        if request.collections != collections:
+            collections = request.collections
+            reader.is_wanted = CollectionFilter(collections)
         for did in request.forget:
             reader.forget(did)
         _reply(replies, [reader.read(frame, answer) for frame, answer in request.jobs])
@@ -62,4 +64,4 @@ if __name__ == "__main__":
     for told_to_stop in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when: it still needs what is in our hands
         signal.signal(told_to_stop, signal.SIG_IGN)
     collect_garbage_seldom()
-    serve(sys.stdin.buffer, sys.stdout.buffer, FrameReader(Mode(sys.argv[1])))
+    serve(sys.stdin.buffer, sys.stdout.buffer, FrameReader(Mode(sys.argv[1]), CollectionFilter(())))

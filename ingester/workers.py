@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from common.collection_filter import CollectionFilter
 from common.errors import BadInput
 from common.retry import Backoff
+from ingester.controls import LiveFilter
 from ingester.frame_reader import KeyAnswer, Outcome
 from ingester.metrics import WORKER_DEATHS, WORKERS
 from ingester.verification import Mode
@@ -87,11 +87,9 @@ class Worker:
 class Workers:
     """An async context manager. Whoever asks for frames to be read bounds how many there are at a time."""
 
-    def __init__(
-        self, count: int, mode: Mode, is_wanted: CollectionFilter, *, module: str = "ingester.worker_process"
-    ) -> None:
+    def __init__(self, count: int, mode: Mode, filter: LiveFilter, *, module: str = "ingester.worker_process") -> None:
         """`module` is what a worker runs."""
-        self.is_wanted = is_wanted
+        self._filter = filter
         self._mode = mode
         self._module = module
         self._count = count
@@ -178,7 +176,7 @@ class Workers:
 
     def _request(self, batch: list[Job], number: int) -> Request:
         forget, self._forget[number] = self._forget[number], []
-        return Request([(job.frame, job.answer) for job in batch], forget, self.is_wanted.patterns)
+        return Request([(job.frame, job.answer) for job in batch], forget, self._filter.current.patterns)
 
     def _take_back(self, in_hand: deque[list[Job]]) -> None:
         """The batch in front is the one that it died of. All go first in the queue again, in their order."""

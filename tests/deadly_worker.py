@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 
+from common.collection_filter import CollectionFilter
 from ingester.frame_reader import FrameReader, KeyAnswer, Outcome
 from ingester.verification import Mode
 from ingester.worker_process import serve
@@ -21,4 +22,4 @@ class Victim(FrameReader):
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer, Victim(Mode(sys.argv[1])))
+    serve(sys.stdin.buffer, sys.stdout.buffer, Victim(Mode(sys.argv[1]), CollectionFilter(("*",))))

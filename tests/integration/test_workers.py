@@ -13,6 +13,7 @@ from bench.machine import Process, processes
 from common.collection_filter import CollectionFilter
 from common.errors import BadInput
 from ingester import workers
+from ingester.controls import LiveFilter
 from ingester.frame_reader import FrameReader, KeyAnswer, Outcome, Want
 from ingester.framing import FrameResult
 from ingester.verification import Mode
@@ -24,7 +25,7 @@ from tests.signed_commits import Writer, frame
 from tests.signed_repos import DID, Signer, record
 from tests.waiting import until
 
-EVERYTHING = CollectionFilter(("*",))
+EVERYTHING = LiveFilter(CollectionFilter(("*",)))
 SIGNER = Signer()
 
 
@@ -64,7 +65,7 @@ async def test_a_frame_that_cannot_be_read_is_told_as_such() -> None:
     async with Workers(1, Mode.OFF, EVERYTHING) as pool:
         (found,) = await outcomes(pool, [b"\xff"])
     assert isinstance(found, BadInput)
-    assert (found.reason, found.detail) == ("bad_cbor", FrameReader(Mode.OFF).read(b"\xff").detail)  # type: ignore[union-attr]
+    assert (found.reason, found.detail) == ("bad_cbor", FrameReader(Mode.OFF, EVERYTHING).read(b"\xff").detail)  # type: ignore[union-attr]
 
 
 async def test_a_key_is_handed_over_once_and_forgotten_by_all() -> None:
@@ -80,9 +81,10 @@ async def test_a_key_is_handed_over_once_and_forgotten_by_all() -> None:
 
 async def test_a_filter_that_changes_holds_from_the_next_frame_on() -> None:
     raw = frame("#commit", Writer(signer=SIGNER).write({"app.bsky.feed.post/3k": record("one")}))
-    async with Workers(1, Mode.OFF, EVERYTHING) as pool:
+    filter = LiveFilter(CollectionFilter(("*",)))
+    async with Workers(1, Mode.OFF, filter) as pool:
         before = await pool.read(raw)
-        pool.is_wanted = CollectionFilter(("com.example.*",))
+        filter.chosen = CollectionFilter(("com.example.*",))
         after = await pool.read(raw)
     assert isinstance(before, FrameResult)
     assert isinstance(after, FrameResult)
