@@ -16,18 +16,22 @@ from common.backpressure import Room
 from common.collection_filter import CollectionFilter
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, encode_event
-from common.outbound import USER_AGENT
+from common.outbound import USER_AGENT, Outbound
 from common.settings import load
 from common.streams import FIREHOSE_LIVE, StreamWriter
 from indexer.lexicon_formats import normalised
-from ingester import frames
 from ingester.accounts import FIREHOSE, Account
+from ingester.connection import Reading
+from ingester.controls import LiveFilter
 from ingester.cursors import cursor_key
+from ingester.frames import events_of
 from ingester.framing import FrameResult
 from ingester.metrics import HostMeter
+from ingester.reading_ahead import PlainReader, ReadAhead
 from ingester.settings import Settings
 from ingester.subscription import Subscription
 from ingester.upstream import Upstream, upstreams
+from ingester.verified_reading import verified_reading
 from sluice.backfill_commands import progress
 from sluice.ingester_redis import ingester_redis
 from sluice.process_exit import ended_by
@@ -45,8 +49,9 @@ def replay(
 ) -> None:
     """Read a range of the relay's events again, while live events flow.
 
-    What is known already changes nothing. Interrupted, the same command goes on where it was. Ends with 0 if all is on
-    firehose_live, 1 if the relay breaks off, 2 if it cannot start, 130 after Ctrl-C. Configured as the ingester is.
+    They are verified as the ingester does it, and what is known already changes nothing. Interrupted, the same command
+    goes on where it was. Ends with 0 if all is on firehose_live, 1 if the relay breaks off, 2 if it cannot start, 130
+    after Ctrl-C. Configured as the ingester is.
     """
     ended_by(_replay(start, to, relay))
 
@@ -54,17 +59,19 @@ def replay(
 async def _replay(start: str, to: str, relay: str) -> int:
     settings = load(Settings, os.environ, prefix="INGESTER_")
     host = upstreams("--relay", (relay or settings.relay_hosts[0],))[0]
-    async with ingester_redis() as redis, _http() as http:
-        events = _Events(http, host, CollectionFilter(settings.collections))
+    wanted = CollectionFilter(settings.collections)
+    async with ingester_redis() as redis, _http() as http, Outbound(allow=settings.outbound_allow) as outbound:
         here: Any = await redis.get(cursor_key(FIREHOSE_LIVE, host.host))
         if not to and not here:
             raise CannotStart(f"no ingester reads from {host.host}: say how far to go with --to")
-        end = await _sequence(events, to or (here or b"").decode(), int(here or 0))
-        begin = await _sequence(events, start, end)
+        unread = _Events(http, host, partial(ReadAhead, PlainReader(partial(events_of, is_wanted=wanted)), None))
+        end = await _sequence(unread, to or (here or b"").decode(), int(here or 0))
+        begin = await _sequence(unread, start, end)
         if begin >= end:
             raise CannotStart(f"--from is cursor {begin}, --to is {end}: there is nothing between")
         writer = StreamWriter(redis, FIREHOSE_LIVE, EVENT_FIELD, _room(redis, settings))
-        return await _Copy(redis, writer, host, begin, end).run(events)
+        async with verified_reading(settings, redis, outbound, LiveFilter(wanted), workers=0) as reading:
+            return await _Copy(redis, writer, host, begin, end).run(_Events(http, host, reading))
 
 
 def _room(redis: Redis, settings: Settings) -> Room:
@@ -83,11 +90,11 @@ def _http() -> ClientSession:
 class _Events:
     """The relay's frames after a cursor."""
 
-    def __init__(self, http: ClientSession, host: Upstream, is_wanted: CollectionFilter) -> None:
+    def __init__(self, http: ClientSession, host: Upstream, reading: Reading) -> None:
         self._subscription = Subscription(
             http,
             f"{host.websocket_url}/xrpc/com.atproto.sync.subscribeRepos",
-            partial(frames.events_of, is_wanted=is_wanted),
+            reading,
             idle_seconds=IDLE_SECONDS,
             account=Account(FIREHOSE),
             meter=HostMeter(FIREHOSE.name, host.host),
