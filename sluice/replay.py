@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
@@ -71,7 +71,7 @@ async def _replay(start: str, to: str, relay: str) -> int:
             raise CannotStart(f"--from is cursor {begin}, --to is {end}: there is nothing between")
         writer = StreamWriter(redis, FIREHOSE_LIVE, EVENT_FIELD, _room(redis, settings))
         async with verified_reading(settings, redis, outbound, LiveFilter(wanted), workers=0) as reading:
-            return await _Copy(redis, writer, host, begin, end).run(_Events(http, host, reading))
+            return await Copy(redis, writer, host, begin, end).run(_Events(http, host, reading))
 
 
 def _room(redis: Redis, settings: Settings) -> Room:
@@ -85,6 +85,12 @@ def _http() -> ClientSession:
         headers={"User-Agent": USER_AGENT},
         trust_env=False,
     )
+
+
+class Events(Protocol):
+    async def after(self, cursor: int, take: Take) -> float:
+        """Until `take` says that it has enough, or the connection ends: then the seconds to wait, else -1."""
+        ...
 
 
 class _Events:
@@ -101,7 +107,6 @@ class _Events:
         )
 
     async def after(self, cursor: int, take: Take) -> float:
-        """Until `take` says that it has enough, or the connection ends: then the seconds to wait, else -1."""
         enough = asyncio.Event()
 
         async def deliver(result: FrameResult) -> None:
@@ -150,7 +155,7 @@ async def _sequence(events: _Events, text: str, newest: int) -> int:
     return before if first is None or normalised(first.time) >= wanted else first.seq
 
 
-class _Copy:
+class Copy:
     """One range. Where it is stands in Redis beside the stream, and moves with what is written."""
 
     def __init__(self, redis: Redis, writer: StreamWriter, host: Upstream, begin: int, end: int) -> None:
@@ -165,7 +170,7 @@ class _Copy:
         self._written = 0
         self._stop = asyncio.Event()
 
-    async def run(self, events: _Events) -> int:
+    async def run(self, events: Events) -> int:
         """The exit code."""
         stored = await self._redis.get(self._key)
         self._stored = stored.decode() if isinstance(stored, bytes) else ""

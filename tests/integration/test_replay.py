@@ -1,14 +1,20 @@
 """`sluice replay`: the events of a range come again, all of them and no others."""
 
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from common.backpressure import Room
 from common.collection_filter import CollectionFilter
+from common.events import IdentityEvent
+from common.streams import StreamWriter
 from ingester.frames import events_of
 from ingester.framing import FrameResult
+from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
+from sluice.replay import Copy
 from tests.backfilling import StartNetwork
 from tests.commands import Ended, sluice
 
@@ -83,6 +89,22 @@ async def test_an_interrupted_replay_goes_on_where_it_was(
     ended = await replayed(served, redis_url, tmp_path, "--from", "0", "--to", str(end))
     assert ended.code == 0, ended.error
     assert await seqs(redis) == [frame.seq for frame in frames for _ in frame.events if frame.seq > middle]
+
+
+async def test_an_end_that_the_relay_has_no_event_for_is_reached_by_the_next_one(redis: Redis) -> None:
+    writer = StreamWriter(redis, STREAM, "event", Room(redis, STREAM, 1000))
+    copy = Copy(redis, writer, Upstream("relay.test", True, 443), 0, 5)
+    results = [
+        FrameResult(kind="#identity", seq=seq, events=(IdentityEvent(time="", did="", seq=seq),)) for seq in (4, 7)
+    ]
+
+    class Relay:
+        async def after(self, cursor: int, take: Callable[[FrameResult], Awaitable[bool]]) -> float:
+            assert [await take(result) for result in results] == [False, True]
+            return -1.0
+
+    assert await copy.run(Relay()) == 0
+    assert await seqs(redis) == [4]
 
 
 async def test_what_is_no_cursor_and_no_time_is_refused(redis_url: str, tmp_path: Path, network: StartNetwork) -> None:
