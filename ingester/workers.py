@@ -123,14 +123,21 @@ class Workers:
             dids.append(did)
 
     async def _keep_one_running(self, number: int) -> None:
+        """Raises RuntimeError if one gives up by itself before it is there: that is no frame's fault, but ours."""
         backoff = Backoff()
         while True:
             in_hand: deque[list[Job]] = deque()
-            async with self._started() as worker:
-                if await self._feed(worker, number, in_hand):
-                    backoff.reset()
+            async with self._process() as worker:
+                is_there = await worker.reply(START_SECONDS) is not None
+                if is_there:
+                    with WORKERS.track_inprogress():
+                        has_replied = await self._feed(worker, number, in_hand)
+                    backoff = Backoff() if has_replied else backoff
+            code = worker.process.returncode or 0
+            if not is_there and code >= 0:
+                raise RuntimeError("a worker process does not start; what it said stands above")
             WORKER_DEATHS.inc()
-            fields = {"code": worker.process.returncode, "frames_in_hand": sum(map(len, in_hand))}
+            fields = {"code": code, "frames_in_hand": sum(map(len, in_hand))}
             log.error("a worker died, starting another", extra=fields)
             self._take_back(in_hand)
             await asyncio.sleep(backoff.next_seconds())
@@ -191,8 +198,7 @@ class Workers:
         self._work.set()
 
     @asynccontextmanager
-    async def _started(self) -> AsyncIterator[Worker]:
-        """A worker that is there. Raises RuntimeError if it cannot even start: that is no frame's fault."""
+    async def _process(self) -> AsyncIterator[Worker]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", self._module, self._mode),
             stdin=PIPE,
@@ -202,10 +208,7 @@ class Workers:
         )
         worker, watching = Worker(process), asyncio.create_task(self._wake_at_the_end_of(process))
         try:
-            if await worker.reply(START_SECONDS) is None:
-                raise RuntimeError("a worker process does not start; what it said stands above")
-            with WORKERS.track_inprogress():
-                yield worker
+            yield worker
         finally:
             await worker.end()
             await watching

@@ -102,6 +102,15 @@ async def test_a_worker_that_is_killed_costs_nothing_and_is_replaced() -> None:
         await until(lambda: len(ours()) == 2)
 
 
+async def test_a_worker_that_is_killed_before_it_is_there_is_replaced() -> None:
+    before = deaths()
+    async with Workers(1, Mode.OFF, EVERYTHING) as pool:
+        (victim,) = await until(ours)
+        os.kill(victim.pid, signal.SIGKILL)
+        assert isinstance(await pool.read(BASIC[0]), FrameResult)
+    assert deaths() == before + 1
+
+
 async def test_a_worker_that_dies_idle_is_replaced_before_it_is_needed() -> None:
     before = deaths()
     async with Workers(1, Mode.OFF, EVERYTHING) as pool:
