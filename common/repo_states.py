@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 
 from common.backpressure import Room
 from common.chain import KEY, RepoState, packed_data, packed_rev, place_of, state_of
-from common.events import RepoJob
 from common.redis_connection import outlast
 from common.streams import Fenced
 
@@ -83,14 +82,6 @@ class RepoStates:
                 pipe.hget(f"{KEY}:{bucket}", field)
             found: list[Any] = await pipe.execute()
         return [state_of(raw) if raw else None for raw in found]
-
-    async def are_current(self, jobs: Sequence[RepoJob]) -> list[bool]:
-        """Of which nothing is missing up to the rev that the job names; a job that names none is not current."""
-        states = await self.read([job.did for job in jobs])
-        return [
-            state is not None and state.is_whole and bool(job.rev) and state.rev >= job.rev
-            for state, job in zip(states, jobs, strict=True)
-        ]
 
     async def settle(self, did: str, rev: str, data: bytes, stop: asyncio.Event) -> bool | None:
         """A whole snapshot at `rev`, whose root is the raw CID `data`, is on its stream.
