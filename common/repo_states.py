@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
 from redis.asyncio import Redis
 
 from common.backpressure import Room
-from common.chain import KEY, RepoState, packed_data, packed_rev, place_of, state_of
+from common.chain import KEY, Frame, RepoState, packed_data, packed_rev, place_of, state_of
 from common.redis_connection import outlast
 from common.streams import Fenced
 
@@ -23,13 +22,6 @@ _SCRIPTS = Path(__file__).with_name("lua")
 
 def _script(name: str) -> str:
     return "".join((_SCRIPTS / f"{part}.lua").read_text() for part in ("repo_state", name))
-
-
-class Frame(Struct, frozen=True):
-    """What one frame brings: its step (common/chain.py), and the payloads that go to the stream if it is news."""
-
-    step: bytes
-    payloads: Sequence[bytes]
 
 
 @dataclass(frozen=True)
