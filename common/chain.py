@@ -8,12 +8,11 @@ import re
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import sha256
 from zlib import crc32
 
 from msgspec import Struct
 
-from common.dag_cbor import CBOR_CID, encode
+from common.inversion import EMPTY_TREE
 from common.syntax import tid_of, tid_value
 
 KEY = "repo_chain"
@@ -22,8 +21,6 @@ OTHER_BUCKETS = 1 << 8  # for DIDs that are not did:plc, whose fields are their 
 BYTES_PER_REPO = 45  # the least that Redis needs for one; 67 when its account has been told of (docs/decisions/0010)
 
 NO_STEP = b"-"
-EMPTY_TREE = CBOR_CID + sha256(encode({"e": [], "l": None})).digest()
-
 NO_VERDICT = "-"
 ADVANCED, SAME_ROOT, ADOPTED, COVERED, WAITING, TOLD, REPLAYED = "a", "s", "n", "o", "w", "t", "r"
 DESYNCHRONISED, STILL_DESYNCHRONISED = "x", "X"
