@@ -23,12 +23,13 @@ from common.daemon import Service, run_daemon
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, JOB_FIELD
 from common.identity import Identities
+from common.logs import log_as_json
 from common.outbound import Budget, Outbound
 from common.redis_connection import check_redis, open_redis
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges
 from common.streams import StreamConsumer, StreamWriter
-from common.telemetry import Health, log_as_json, serve_metrics
+from common.telemetry import Health, serve_metrics
 
 UNPACKING_THREADS = 4
 MAX_BATCH = 500
@@ -41,7 +42,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     log_as_json(settings.log_level)
     if not 0.2 <= settings.memory_share <= 1:
         raise CannotStart(f"BACKFILLER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
-    health = Health()
+    health = Health(metrics.PROGRESS)
     async with assembled(settings) as services:
         stop_serving = serve_metrics(settings.metrics_port, health)
         try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import Counter, Gauge, Histogram
 
 from backfiller.outcomes import DEFERRED, DONE, FAILURES, FINISHED, PARSING, VERIFYING
+from common.progress import Progress
 from common.stream_gauges import StreamSample
 
 PROCESSED = Counter("backfiller_repos_processed", "Repos whose records are all on the output.")
@@ -44,6 +45,13 @@ PRESSURE_TIMES = Counter("backfiller_backpressure_activations", "Times that the 
 BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos downloaded and not yet all on the output.")
 HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
 LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
+
+# no try takes longer than its download may (app.py), so that this is long enough for all of them at once
+PROGRESS = Progress(
+    work=("backfiller_repos_running", "backfiller_repos_waiting"),
+    done=("backfiller_repo_duration_seconds_count", "backfiller_records_extracted_total"),
+    patience_seconds=1800.0,
+)
 
 ENDS = ("done", "absent", "parked", "buried", "stopped")
 LOST = "lost_entry"

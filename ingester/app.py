@@ -15,12 +15,13 @@ from common.daemon import Service, run_daemon
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD
 from common.identity import Identities
+from common.logs import log_as_json
 from common.outbound import USER_AGENT, Outbound
 from common.redis_connection import check_redis, open_redis
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges, watched
 from common.streams import REPO_BACKFILL, StreamWriter
-from common.telemetry import Health, log_as_json, serve_metrics
+from common.telemetry import Health, serve_metrics
 from ingester import frames, label_frames
 from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.batching import BatchLimits
@@ -28,7 +29,7 @@ from ingester.connection import ReadFrame
 from ingester.cursors import cursor_key
 from ingester.intake import Intake, Verify
 from ingester.label_verification import LabelVerification
-from ingester.metrics import LENGTHS, HostMeter, Listings, Pressure, show_lengths
+from ingester.metrics import LENGTHS, PROGRESS, HostMeter, Listings, Pressure, show_lengths
 from ingester.repo_listing import RepoListing
 from ingester.settings import MODES, Settings
 from ingester.subscription import Subscription
@@ -40,7 +41,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     settings = load(Settings, environ, prefix="INGESTER_")
     log_as_json(settings.log_level)
     work = work_of(settings)
-    health = Health()
+    health = Health(PROGRESS)
     async with AsyncExitStack() as stack:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))

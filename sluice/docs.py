@@ -11,6 +11,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import backfiller.metrics
 import backfiller.settings
+import common.build
+import common.dependencies
+import common.logs
 import common.stream_gauges
 import common.telemetry
 import indexer.metrics
@@ -26,7 +29,10 @@ SETTINGS: dict[str, Any] = {
     "indexer": indexer.settings.Settings,
 }
 # named, so that all metrics are registered
-METRIC_MODULES = (ingester.metrics, backfiller.metrics, indexer.metrics, common.telemetry, common.stream_gauges)
+METRIC_MODULES = (
+    *(ingester.metrics, backfiller.metrics, indexer.metrics),
+    *(common.build, common.dependencies, common.logs, common.stream_gauges, common.telemetry),
+)
 
 
 def settings_page() -> str:
@@ -59,8 +65,10 @@ def metrics_page() -> str:
         "# Metrics",
         "",
         "Every daemon serves them at `/metrics` on its own port (ingester 4100, backfiller 9090, indexer 9090), next to"
-        " `/healthz` (the event loop turns) and `/readyz` (the daemon does its work). All of them are there from the"
-        " start, beside those of the Prometheus client itself (`process_*`, `python_*`).",
+        " `/healthz` (the event loop turns), `/readyz` (the daemon does its work, or waits for what others must mend:"
+        " an outage, a full stream) and `/status.json` (what it is, whether it is ready and why not, and when each"
+        " metric last moved). They are there from the start, beside those of the Prometheus client itself (`process_*`,"
+        " `python_*`), except where a value is not known: it is left out, neither 0 nor what it was.",
         "",
         "Made from the code by `make docs`.",
     ]
