@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-for
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check pipeline sweep fix docs bench lock
+.PHONY: help setup demo test check pipeline page sweep fix docs bench lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ sweep: setup ## long random histories against the model, about 10 minutes
 
 pipeline: setup ## the three daemons as processes, killed on the way
 	@$(BIN)/pytest tests/pipeline $(ARGS)
+
+page: setup ## the status page in a headless Chromium (Debian: apt install chromium); SHOTS=FOLDER keeps pictures
+	@$(BIN)/pytest tests/browser $(ARGS)
 
 fix: setup ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .

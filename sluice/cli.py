@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Coroutine
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import asyncpg
 import typer
@@ -21,11 +19,14 @@ from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
 from sluice.audit import run as run_audit
 from sluice.demo import Demo, Options, Servers
-from sluice.processes import DaemonFailed
+from sluice.look_commands import status_app, top
+from sluice.process_exit import ended_by
 from sluice.show import ProgressView, print_json, print_result
+from sluice.status_page import serving
 from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
+PAGE_LOOK_SECONDS = 1.0
 SHIPPED = RECORDINGS / "full.tar.zst"
 
 app = typer.Typer(
@@ -42,7 +43,7 @@ Indexers = Annotated[int, typer.Option(min=1, help="How many indexers share the 
 
 
 @app.callback(invoke_without_command=True)
-def top(show_version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False) -> None:
+def sluice(show_version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False) -> None:
     if show_version:
         typer.echo(f"sluice {version('sluice')}")
         raise typer.Exit
@@ -67,7 +68,7 @@ def demo(
     Ends with 0 only if all that the recording holds is accounted for: written, filtered, or dropped with a reason.
     """
     options = Options(recording, Servers(redis_url, postgres_url, schema, keep), indexers, backfill)
-    _run(_play(options, until_drained=until_drained, as_json=as_json))
+    ended_by(_play(options, until_drained=until_drained, as_json=as_json))
 
 
 @app.command()
@@ -84,7 +85,7 @@ def up(
 ) -> None:
     """Run the same pipeline on the live network, until Ctrl-C."""
     servers = Servers(redis_url, postgres_url, schema, keep)
-    _run(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
+    ended_by(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
 
 
 @app.command()
@@ -93,7 +94,7 @@ def migrate() -> None:
 
     Configured as the indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
     """
-    _run(_migrate())
+    ended_by(_migrate())
 
 
 @app.command()
@@ -108,7 +109,7 @@ def audit(
     Ends with 0 if they are exact (or repaired), 1 if some differ, 2 if they could not be compared. Configured as the
     indexer is: DATABASE_URL (or DATABASE_URL_FILE) and DATABASE_SCHEMA.
     """
-    _run(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
+    ended_by(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
 
 
 @app.command()
@@ -131,7 +132,12 @@ def indexer() -> None:
 
 async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
     view = ProgressView(quiet=as_json)
-    async with Demo(options, view.show) as player:
+    async with (
+        Demo(options, view.show) as player,
+        serving(player.pipeline.addresses, "127.0.0.1", look_seconds=PAGE_LOOK_SECONDS) as page,
+    ):
+        if not as_json:
+            sys.stderr.write(f"the status page: {page}\n")
         with view:
             result = await player.play()
         (print_json if as_json else print_result)(result)
@@ -156,29 +162,8 @@ async def _migrate() -> int:
     return 0
 
 
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    """Ends the process: 0, 1 if something is not as it should be, 2 if it cannot start like this, 130 after Ctrl-C."""
-    try:
-        code = asyncio.run(_interruptible(work))
-    except CannotStart as refusal:
-        sys.stderr.write(f"cannot start: {refusal}\n")
-        code = 2
-    except DaemonFailed as failure:
-        sys.stderr.write(f"{failure}\n")
-        code = 1
-    raise typer.Exit(code)
-
-
-async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
-    """SIGTERM ends like Ctrl-C: everything that was started is stopped first."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(signum, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return 130
+app.add_typer(status_app, name="status")
+app.command()(top)
 
 
 def main() -> None:
