@@ -19,7 +19,7 @@ from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
 from sluice.audit import run as run_audit
 from sluice.demo import Demo, Options, Servers
-from sluice.look_commands import status_app, top
+from sluice.look_commands import explain, status_app, top, verify
 from sluice.process_exit import ended_by
 from sluice.show import ProgressView, print_json, print_result
 from sluice.status_page import serving
@@ -163,7 +163,8 @@ async def _migrate() -> int:
 
 
 app.add_typer(status_app, name="status")
-app.command()(top)
+for command in (top, explain, verify):
+    app.command()(command)
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""`sluice status` and `sluice top`: how the pipeline is, once, all the time, or as a page."""
+"""Commands that look: status, top, explain and verify."""
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import aiohttp
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from common.errors import CannotStart
+from sluice.explain import run as run_explain
 from sluice.flow import Flow
 from sluice.history import History
 from sluice.process_exit import ended_by
@@ -19,6 +22,8 @@ from sluice.report import OK, WAITING, document
 from sluice.status_page import PORT, serving
 from sluice.targets import addresses, look
 from sluice.terminal import status_view, top_view
+from sluice.verify import Plan
+from sluice.verify import run as run_verify
 
 BETWEEN_LOOKS_SECONDS = 1.0
 TARGETS = ("localhost:4100", "localhost:9090")
@@ -57,6 +62,37 @@ def status(
 def top(target: Targets = list(TARGETS)) -> None:  # noqa: B006 - typer copies it
     """How the pipeline is, every second, until Ctrl-C. Where the output is no terminal, it is printed each time."""
     ended_by(_top(addresses(target)))
+
+
+def explain(
+    what: Annotated[str, typer.Argument(help="A DID, a handle, or the at:// URI of a record.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """The story of one account or record: what is stored, at which rev, what is still to be done, what went wrong.
+
+    Ends with 0 if anything is known, 1 if nothing is. Configured as the indexer is: DATABASE_URL, DATABASE_SCHEMA and
+    REDIS_URL. It only reads.
+    """
+    ended_by(run_explain(os.environ, what, as_json=as_json))
+
+
+def verify(
+    target: Targets = list(TARGETS),  # noqa: B006 - typer copies it
+    within: Annotated[float, typer.Option(min=1, help="Seconds that an event may take into Postgres.")] = 60.0,
+    event: Annotated[bool, typer.Option(help="Send a made-up event through, and remove it again.")] = True,
+    prometheus: Annotated[str, typer.Option(help="URL of a Prometheus, to look at its targets and rules.")] = "",
+    dashboards: Annotated[Path | None, typer.Option(help="Folder of dashboards whose queries it is asked.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a running deployment from end to end: a line for each step, and 0 only if none failed.
+
+    Every target is ready and exports every metric of the contract; what must move has moved; a made-up record gets
+    from firehose_live into Postgres in time, and is removed without a trace. With --prometheus: its targets are up,
+    its rules healthy, and the dashboards' queries answer. Configured as the indexer is: REDIS_URL, DATABASE_URL and
+    DATABASE_SCHEMA.
+    """
+    plan = Plan(addresses(target), within, event, prometheus, dashboards)
+    ended_by(run_verify(os.environ, plan, as_json=as_json))
 
 
 async def _status(targets: Sequence[str], *, as_json: bool) -> int:

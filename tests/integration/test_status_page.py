@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import CannotStart
 from sluice.network import RecordedNetwork
-from sluice.pipeline import Pipeline, Upstream, Wiring
+from sluice.pipeline import Pipeline
 from sluice.status_page import PAGE, serving
 from tests.commands import sluice
 from tests.waiting import until
@@ -19,25 +19,13 @@ from tests.waiting import until
 StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 
 
-@pytest.fixture
-async def pipeline(network: StartNetwork, redis_url: str, migrated_url: str, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    """An ingester that has written all of a recording, and an indexer."""
-    served = await network("basic")
-    upstream = Upstream(served.websocket_url, served.url, outbound_allow=served.url.removeprefix("http://"))
-    wiring = Wiring(redis_url, migrated_url, "bsky", upstream, tmp_path, disposable=True)
-    async with Pipeline(wiring) as running:
-        await running.start_indexer(1)
-        await running.start_ingester("firehose")
-        yield running
-
-
 async def ask(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     async with http.get(f"{url}status.json") as answer:
         return dict(await answer.json())
 
 
-async def test_the_page_has_the_numbers_of_the_daemons(pipeline: Pipeline) -> None:
-    async with serving(pipeline.addresses, "127.0.0.1", 0, 0.05) as url, aiohttp.ClientSession() as http:
+async def test_the_page_has_the_numbers_of_the_daemons(deployment: Pipeline) -> None:
+    async with serving(deployment.addresses, "127.0.0.1", 0, 0.05) as url, aiohttp.ClientSession() as http:
 
         async def drained() -> dict[str, Any] | None:
             found = await ask(http, url)
@@ -54,7 +42,7 @@ async def test_the_page_has_the_numbers_of_the_daemons(pipeline: Pipeline) -> No
             assert all(at > last for at in (await answer.json())["history"]["at"])
         async with http.get(f"{url}status.json?after=x") as answer:
             assert answer.status == 400
-        await pipeline.daemons[0].stop()
+        await deployment.daemons[0].stop()
 
         async def gone() -> bool:
             return (await ask(http, url))["state"] == "trouble"
@@ -85,13 +73,13 @@ async def test_a_taken_port_is_a_clear_refusal_where_it_was_asked_for() -> None:
                 pass
 
 
-async def test_the_command_says_it_in_the_terminal(pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_the_command_says_it_in_the_terminal(deployment: Pipeline, tmp_path: Path) -> None:
 
     async def written() -> int:
-        return (await pipeline.metrics(["indexer"]))["indexer_db_writes_total"]
+        return (await deployment.metrics(["indexer"]))["indexer_db_writes_total"]
 
     await until(written)
-    targets = [word for address in pipeline.addresses() for word in ("--target", address)]
+    targets = [word for address in deployment.addresses() for word in ("--target", address)]
     ended = await sluice("status", *targets, "--json", folder=tmp_path)
     assert (ended.code, ended.error) == (1, ""), "the recording is old, so its rows are behind"
     assert json.loads(ended.out)["state"] == "behind"

@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from common.streams import FIREHOSE_LIVE, LABEL_LIVE
+from sluice.contract import BACKFILLER, CONTRACT, GAUGES, INDEXER, INGESTER
 from sluice.network import RecordedNetwork
 from sluice.processes import DaemonProcess, Metrics
 from sluice.recording import Recording
 from sluice.server import free_port
 from tests.conftest import SHIPPED_RECORDINGS
-from tests.contract_metrics import BACKFILLER, CONTRACT, GAUGES, INDEXER, INGESTER
 from tests.proxy import Proxy
 from tests.waiting import until
 

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, Histogram, Metric, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.contract_metrics import CONTRACT, GAUGES
+from sluice.contract import CONTRACT, GAUGES
 
 for _daemon in CONTRACT:
     import_module(f"{_daemon}.app")
