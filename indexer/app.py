@@ -64,7 +64,12 @@ async def open_pool(settings: Settings) -> asyncpg.Pool:
             reset=_keep,
             statement_cache_size=0 if settings.pgbouncer else 256,
         )
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except ValueError:
+        # what cannot be read is left out: it may be part of a password
+        raise CannotStart(
+            "DATABASE_URL cannot be read; it looks like postgres://user:PASSWORD@host:5432/name"
+        ) from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
     async with pool.acquire() as connection:
         if not settings.data_is_disposable:

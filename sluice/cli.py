@@ -5,19 +5,18 @@ import contextlib
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import asyncpg
 import typer
 
+from common.build import commit, version
 from common.daemon import entrypoint
-from common.errors import CannotStart
 from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
 from sluice.audit import run as run_audit
+from sluice.connecting import connected
 from sluice.demo import Demo, Options, Servers
 from sluice.look_commands import explain, status_app, top, verify
 from sluice.process_exit import ended_by
@@ -27,10 +26,14 @@ from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
 PAGE_LOOK_SECONDS = 1.0
+TRY, RUN, LOOK = "Try it", "Run it", "Look at what runs"
 SHIPPED = RECORDINGS / "full.tar.zst"
 
 app = typer.Typer(
     help="Carries the AT Protocol network into Postgres: verified, lossless, exact.",
+    epilog="Commands end with 0 if all is well, 1 if something needs a look, 2 if they cannot start like this (the line"
+    " on standard error says what to do), 130 after Ctrl-C. The daemons are configured by their environment:"
+    " docs/settings.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -42,14 +45,17 @@ Keep = Annotated[Path | None, typer.Option(help="Folder for the started servers'
 Indexers = Annotated[int, typer.Option(min=1, help="How many indexers share the work.")]
 
 
+Version = Annotated[bool, typer.Option("--version", help="Say the version and the commit, and end.")]
+
+
 @app.callback(invoke_without_command=True)
-def sluice(show_version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False) -> None:
+def sluice(show_version: Version = False) -> None:
     if show_version:
-        typer.echo(f"sluice {version('sluice')}")
+        typer.echo(f"sluice {version()} ({commit()})")
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=TRY)
 def demo(
     recording: Annotated[
         Path, typer.Argument(help="A recording: a folder or a .tar.zst.", show_default=False)
@@ -71,7 +77,7 @@ def demo(
     ended_by(_play(options, until_drained=until_drained, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=TRY)
 def up(
     relay: Annotated[str, typer.Option(help="Relays, separated by commas.")] = "bsky.network",
     plc: Annotated[str, typer.Option(help="The did:plc directory.")] = "https://plc.directory",
@@ -88,7 +94,7 @@ def up(
     ended_by(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def migrate() -> None:
     """Bring a database to the schema that the indexer needs, empty or migrated by an AppView before.
 
@@ -97,7 +103,7 @@ def migrate() -> None:
     ended_by(_migrate())
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def audit(
     sample: Annotated[int, typer.Option(min=1, help="Random keys of each aggregate to compare.")] = 10_000,
     all_keys: Annotated[bool, typer.Option("--all", help="Compare every key; this reads all that is counted.")] = False,
@@ -112,19 +118,19 @@ def audit(
     ended_by(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def ingester() -> None:
     """Run the ingester, configured by its environment (docs/settings.md)."""
     entrypoint(import_module("ingester.app").main)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def backfiller() -> None:
     """Run a backfiller, configured by its environment (docs/settings.md)."""
     entrypoint(import_module("backfiller.app").main)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def indexer() -> None:
     """Run an indexer, configured by its environment (docs/settings.md)."""
     entrypoint(import_module("indexer.app").main)
@@ -150,21 +156,15 @@ async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
 
 async def _migrate() -> int:
     settings = load(IndexerSettings, os.environ, prefix="INDEXER_")
-    try:
-        connection = await asyncpg.connect(settings.database_url)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
-    try:
+    async with connected(settings.database_url) as connection:
         applied = await migrate_schema(connection, settings.database_schema)
-    finally:
-        await connection.close()
     typer.echo("\n".join(applied) if applied else "nothing to do")
     return 0
 
 
-app.add_typer(status_app, name="status")
+app.add_typer(status_app, name="status", rich_help_panel=LOOK)
 for command in (top, explain, verify):
-    app.command()(command)
+    app.command(rich_help_panel=LOOK)(command)
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
-"""python -m sluice.docs: docs/settings.md and docs/metrics.md, written from the code so that they cannot drift."""
+"""python -m sluice.docs: the pages on settings, metrics and commands, made from the code so that they never drift."""
 
 import dataclasses
 import sys
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+import typer
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -21,6 +23,7 @@ import indexer.settings
 import ingester.metrics
 import ingester.settings
 from common.settings import PARSERS
+from sluice.cli import app
 
 DOCS = Path(__file__).parent.parent / "docs"
 SETTINGS: dict[str, Any] = {
@@ -96,11 +99,50 @@ def _metric_row(metric: MetricWrapperBase) -> str:
     return f"| `{name}` | {kind} | {labels} | {_cell(metric._documentation)} |"
 
 
+def commands_page() -> str:
+    lines = [
+        "# Commands",
+        "",
+        "`sluice COMMAND --help` says the same in the terminal; `sluice --install-completion` teaches your shell the"
+        " names. Every command ends with 0 if all is well, 1 if something needs a look, 2 if it cannot start like this"
+        " (the line on standard error says what to do) and 130 after Ctrl-C.",
+        "",
+        "Made from the code by `make docs`.",
+    ]
+    for name, command in _commands("sluice", typer.main.get_command(app)):
+        lines += ["", f"## {name}", "", cleandoc(command.help or "")]
+        options = [row for parameter in command.params if (row := _option_row(parameter))]
+        if options:
+            lines += ["", "| option | default | what it does |", "|---|---|---|", *options]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    if name != "sluice":
+        yield name, command
+    for part, inner in getattr(command, "commands", {}).items():
+        yield from _commands(f"{name} {part}", inner)
+
+
+def _option_row(parameter: Any) -> str:
+    """Empty for what every command has."""
+    if parameter.name == "help":
+        return ""
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    if parameter.param_type_name == "argument":
+        names = parameter.name.upper()
+    default = parameter.default
+    shown = " ".join(default) if isinstance(default, list | tuple) else default
+    told = "" if shown in (None, "", False) or isinstance(shown, Path) else f"`{str(shown).lower()}`"
+    where = f" Or `{parameter.envvar}` in the environment." if parameter.envvar else ""
+    return f"| {names} | {told} | {_cell((parameter.help or '') + where)} |"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page}
+PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "commands.md": commands_page}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from common.syntax import authority_of, collection_of, is_did
 from indexer.names import Names
 from indexer.records import HANDLERS
 from indexer.settings import Settings
+from sluice.connecting import connected
 
 MOST_LETTERS = 20
 MOST_READ = 10_000  # entries of the dead-letter stream that are looked through
@@ -61,22 +62,11 @@ _LETTERS = f"""
 async def run(environ: Mapping[str, str], what: str, *, as_json: bool) -> int:
     """The answer: 0 if anything is known, 1 if nothing is. Raises CannotStart."""
     settings = load(Settings, environ, prefix="INDEXER_")
-    connection = await _connected(settings)
-    try:
+    async with connected(settings.database_url) as connection, open_redis(settings.redis_url) as redis:
         story = await _story(connection, Names(settings.database_schema), what)
-        async with open_redis(settings.redis_url) as redis:
-            story |= await _jobs(redis, story["did"])
-    finally:
-        await connection.close()
+        story |= await _jobs(redis, story["did"])
     (_print_json if as_json else _print)(story)
     return 0 if any(isinstance(value, list) for value in story.values()) else 1
-
-
-async def _connected(settings: Settings) -> Any:
-    try:
-        return await asyncpg.connect(settings.database_url, statement_cache_size=0)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
 
 
 async def _story(connection: Any, names: Names, what: str) -> dict[str, Any]:

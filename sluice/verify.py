@@ -12,11 +12,13 @@ import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from common.errors import CannotStart
 from common.redis_connection import open_redis
 from common.settings import load
 from indexer.names import Names
 from indexer.settings import Settings
 from sluice.check import Check
+from sluice.connecting import connected
 from sluice.contract import CONTRACT
 from sluice.flow import DAEMONS, Flow
 from sluice.targets import look
@@ -108,16 +110,13 @@ async def _of_event(
 ) -> AsyncIterator[Check]:
     settings = load(Settings, environ, prefix="INDEXER_")
     try:
-        connection = await asyncpg.connect(settings.database_url, statement_cache_size=0, timeout=10)
-        try:
-            async with open_redis(settings.redis_url) as redis:
-                yield await _journey(redis, connection, Names(settings.database_schema), plan.bound_seconds)
-        finally:
-            await connection.close()
-    except (OSError, ValueError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        yield Check.failed(
-            EVENT, f"{str(error) or type(error).__name__}; check REDIS_URL, DATABASE_URL, DATABASE_SCHEMA"
-        )
+        async with connected(settings.database_url) as connection, open_redis(settings.redis_url) as redis:
+            yield await _journey(redis, connection, Names(settings.database_schema), plan.bound_seconds)
+    except CannotStart as refusal:
+        yield Check.failed(EVENT, str(refusal))
+        return
+    except (OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        yield Check.failed(EVENT, f"{str(error) or type(error).__name__}; check REDIS_URL and DATABASE_SCHEMA")
         return
     after = await look(http, plan.targets)
     still = [metric for metric in MOVED_BY_THE_EVENT if after.total(metric) <= before.total(metric)]
