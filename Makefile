@@ -41,7 +41,7 @@ fix: setup ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: setup ## write docs/settings.md, metrics.md and commands.md from the code
+docs: setup ## write the pages of docs/ that are made from the code
 	@$(BIN)/python -m sluice.docs
 
 bench: setup ## events a second through each stage

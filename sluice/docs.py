@@ -1,4 +1,4 @@
-"""python -m sluice.docs: the pages on settings, metrics and commands, made from the code so that they never drift."""
+"""python -m sluice.docs: the pages of docs/ that are made from the code, so that they cannot drift from it."""
 
 import dataclasses
 import sys
@@ -23,6 +23,8 @@ import indexer.settings
 import ingester.metrics
 import ingester.settings
 from common.settings import PARSERS
+from indexer.handler import RecordHandler
+from indexer.records import APPVIEWS, HANDLERS
 from sluice.cli import app
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -109,7 +111,7 @@ def commands_page() -> str:
         "",
         "Made from the code by `make docs`.",
     ]
-    for name, command in _commands("sluice", typer.main.get_command(app)):
+    for name, command in commands("sluice", typer.main.get_command(app)):
         lines += ["", f"## {name}", "", cleandoc(command.help or "")]
         options = [row for parameter in command.params if (row := _option_row(parameter))]
         if options:
@@ -117,11 +119,11 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     if name != "sluice":
         yield name, command
     for part, inner in getattr(command, "commands", {}).items():
-        yield from _commands(f"{name} {part}", inner)
+        yield from commands(f"{name} {part}", inner)
 
 
 def _option_row(parameter: Any) -> str:
@@ -138,11 +140,38 @@ def _option_row(parameter: Any) -> str:
     return f"| {names} | {told} | {_cell((parameter.help or '') + where)} |"
 
 
+def records_page() -> str:
+    lines = [
+        "# Record types",
+        "",
+        "What becomes of each type of record. Every one has a row in `record` too, and a file in `indexer/records/`."
+        " Other collections are filtered; a new type is a new file there and its lexicon.",
+        "",
+        "Made from the code by `make docs`.",
+        "",
+        "| collection | tables | counts that it moves | since AppView |",
+        "|---|---|---|---|",
+    ]
+    lines += [_record_row(handler) for _, handler in sorted(HANDLERS.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _record_row(handler: RecordHandler) -> str:
+    tables = ", ".join(f"`{table.name}`" for table in handler.tables) or "none but `record`"
+    counters = dict.fromkeys(f"`{c.table}.{c.column}`" for table in handler.tables for c in table.counters)
+    return f"| `{handler.collection}` | {tables} | {', '.join(counters) or 'none'} | {handler.since or APPVIEWS[0]} |"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "commands.md": commands_page}
+PAGES = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "commands.md": commands_page,
+    "records.md": records_page,
+}
 
 
 def main() -> None:
