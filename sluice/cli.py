@@ -140,7 +140,7 @@ async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
     view = ProgressView(quiet=as_json)
     async with (
         Demo(options, view.show) as player,
-        serving(player.pipeline.addresses, "127.0.0.1", look_seconds=PAGE_LOOK_SECONDS) as page,
+        serving(player.pipeline.addresses, "127.0.0.1", look_seconds=PAGE_LOOK_SECONDS, recorded=True) as page,
     ):
         if not as_json:
             sys.stderr.write(f"the status page: {page}\n")

@@ -81,10 +81,14 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`at` is Unix time. What several daemons know of the same thing is counted once."""
+    """`at` is Unix time. What several daemons know of the same thing is counted once.
+
+    Of a recorded network it says nothing how old the events are.
+    """
 
     at: float
     daemons: tuple[Daemon, ...]
+    is_recorded: bool = False
 
     def total(self, name: str) -> float:
         """Over all processes."""
@@ -121,7 +125,7 @@ class Flow:
         """How old the newest live event was when its row was committed; this does not grow while nothing happens."""
         event = self.newest("indexer_last_committed_event_timestamp_seconds", stream="firehose_live")
         commit = self.newest("indexer_last_commit_timestamp_seconds", stream="firehose_live")
-        return None if not event or not commit else max(0.0, commit - event)
+        return None if not event or not commit or self.is_recorded else max(0.0, commit - event)
 
 
 _LENGTH = "sluice_stream_length"

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -114,13 +115,17 @@ async def _status(targets: Sequence[str], *, as_json: bool) -> int:
 
 async def _top(targets: Sequence[str]) -> int:
     console, history = Console(), History()
-    live = Live(console=console, screen=console.is_terminal, auto_refresh=False)
+    live = Live(console=console, screen=True, auto_refresh=False)
     async with aiohttp.ClientSession() as http:
-        with live:
+        with live if console.is_terminal else nullcontext():
             while True:
                 flow = await look(http, targets)
                 history.add(flow)
-                live.update(top_view(document(flow, history), history.series()), refresh=True)
+                view = top_view(document(flow, history), history.series())
+                if console.is_terminal:
+                    live.update(view, refresh=True)
+                else:
+                    console.print(view)
                 await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
 

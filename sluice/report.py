@@ -97,6 +97,8 @@ def _sources(flow: Flow) -> Sequence[tuple[str, ...]]:
 
 def _live(flow: Flow) -> str:
     behind = flow.behind_seconds()
+    if flow.is_recorded:
+        return "A recorded network is playing."
     if behind is None:
         return "No live event has been indexed yet."
     live = flow.streams().get("firehose_live")

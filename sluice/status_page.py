@@ -5,6 +5,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,8 +29,9 @@ Targets = Callable[[], Sequence[str]]  # host:port of the daemons that there are
 class StatusPage:
     """Looks at the daemons every few seconds, and shows what it has seen in the last hour."""
 
-    def __init__(self, targets: Targets, look_seconds: float) -> None:
+    def __init__(self, targets: Targets, look_seconds: float, *, recorded: bool = False) -> None:
         self._targets = targets
+        self._recorded = recorded
         self._look_seconds = look_seconds
         self._history = History()
         self._flow = Flow(0.0, ())
@@ -37,7 +39,7 @@ class StatusPage:
     async def watch(self) -> None:
         async with aiohttp.ClientSession() as http:
             while True:
-                self._flow = await look(http, self._targets())
+                self._flow = replace(await look(http, self._targets()), is_recorded=self._recorded)
                 self._history.add(self._flow)
                 await asyncio.sleep(self._look_seconds)
 
@@ -56,13 +58,18 @@ class StatusPage:
 
 @asynccontextmanager
 async def serving(
-    targets: Targets, host: str, port: int | None = None, look_seconds: float = LOOK_SECONDS
+    targets: Targets,
+    host: str,
+    port: int | None = None,
+    look_seconds: float = LOOK_SECONDS,
+    *,
+    recorded: bool = False,
 ) -> AsyncIterator[str]:
     """The page's URL, for as long as the context lasts. Port 0 is any that is free; None is PORT if that is free.
 
     Raises CannotStart.
     """
-    status = StatusPage(targets, look_seconds)
+    status = StatusPage(targets, look_seconds, recorded=recorded)
     app = web.Application()
     app.add_routes([web.get("/", status.page), web.get("/status.json", status.numbers)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)

@@ -1,7 +1,11 @@
 """The status of real daemons: as a page, as JSON and in the terminal."""
 
+import asyncio
 import json
+import os
 import re
+import signal
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from common.errors import CannotStart
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
 from sluice.status_page import PAGE, serving
-from tests.commands import sluice
+from tests.commands import PATIENCE_SECONDS, ROOT, SLUICE, sluice
 from tests.waiting import until
 
 StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
@@ -94,3 +98,18 @@ async def test_where_no_daemon_answers_the_command_says_how_to_name_them(tmp_pat
     assert (ended.code, ended.out) == (2, "")
     assert "127.0.0.1:1 does not answer" in ended.error
     assert "SLUICE_TARGETS" in ended.error
+
+
+async def test_top_goes_on_until_it_is_told_to_stop(deployment: Pipeline, tmp_path: Path) -> None:
+    targets = [word for address in deployment.addresses() for word in ("--target", address)]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    process = await asyncio.create_subprocess_exec(*SLUICE, "top", *targets, stdout=PIPE, cwd=tmp_path, env=environ)
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        seen = await process.stdout.readuntil(b"rows written")
+        seen += await process.stdout.readuntil(b"rows written")
+        process.send_signal(signal.SIGINT)
+        await process.stdout.read()
+        assert await process.wait() == 130
+    assert b"events from the network" in seen
+    assert b"firehose_live" in seen

@@ -1,5 +1,7 @@
 """What is put together from the pages of several daemons, and what is said of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from common.errors import CannotStart
@@ -111,6 +113,18 @@ def test_the_time_left_comes_from_the_pace_of_the_last_minute() -> None:
         "left": 900, "running": 0, "parked": 0, "processed": 30, "failed": 0, "seconds_left": 300.0,
     }  # fmt: skip
     assert "900 repos wait for backfill, about 5 min left." in shown["sentence"]
+
+
+def test_the_age_of_a_recording_says_nothing() -> None:
+    times = {
+        "indexer_last_commit_timestamp_seconds__stream_firehose_live": 9_000_000,
+        "indexer_last_committed_event_timestamp_seconds__stream_firehose_live": 1000,
+    }
+    now = flow(9_000_001.0, INGESTER, page("indexer", **times))
+    played = replace(now, is_recorded=True)
+    assert verdict(now, history(now))[0] == "behind"
+    assert verdict(played, history(played))[0] == "ok"
+    assert sentence(played, history(played)) == "A recorded network is playing."
 
 
 def test_what_was_left_out_is_listed_with_its_reason() -> None:
