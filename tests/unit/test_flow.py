@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from common.errors import CannotStart
+from sluice.contract import CONTRACT
 from sluice.flow import Samples, kind_of
 from sluice.history import History
 from sluice.report import document, duration, sentence, verdict
 from sluice.targets import addresses
 from sluice.terminal import sparkline
+from sluice.verify import of_contract
 from tests.metric_pages import flow, page
 
 INGESTER, INDEXER = page("ingester"), page("indexer")
@@ -160,3 +162,13 @@ def test_durations_read_as_people_say_them() -> None:
 
 def test_a_sparkline_shows_what_is_unknown_as_a_blank() -> None:
     assert sparkline([None, 0.0, 1.0, 8.0]) == "  ▁█"
+
+
+def test_a_metric_of_the_contract_that_is_missing_fails_by_name_and_so_does_what_never_moved() -> None:
+    names = dict.fromkeys(CONTRACT["indexer"], 1.0)
+    good = flow(1.0, page("indexer", **names))
+    assert {check.outcome for check in of_contract(good)} == {"pass"}
+    del names["indexer_repo_events_total"]
+    names["indexer_db_writes_total"] = 0.0
+    details = [(check.outcome, check.detail) for check in of_contract(flow(1.0, page("indexer", **names)))]
+    assert details == [("FAIL", "indexer_repo_events_total"), ("FAIL", "0 since its start: indexer_db_writes_total")]
