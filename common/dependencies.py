@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from prometheus_client import Gauge
 
@@ -20,7 +20,8 @@ def answering(dependency: str) -> Iterator[None]:
         yield
     except BaseException:
         UP.labels(dependency).set(0)
-        ROUND_TRIP.clear()
+        with suppress(KeyError):
+            ROUND_TRIP.remove(dependency)
         raise
     UP.labels(dependency).set(1)
     ROUND_TRIP.labels(dependency).set(time.monotonic() - started)

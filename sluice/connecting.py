@@ -16,7 +16,9 @@ async def connected(database_url: str, named: str = "DATABASE_URL") -> AsyncIter
     try:
         connection = await asyncpg.connect(database_url, statement_cache_size=0, timeout=10)
     except ValueError:
-        raise CannotStart(f"{named} cannot be read; it looks like postgres://user:PASSWORD@host:5432/name") from None
+        raise CannotStart(
+            f"postgres does not answer, for {named} cannot be read; it looks like postgres://user:PASSWORD@host/name"
+        ) from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         why = str(error) or type(error).__name__
         raise CannotStart(f"postgres does not answer: {why}; check {named}") from error

