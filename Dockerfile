@@ -19,7 +19,8 @@ RUN SLUICE_COMMIT="${COMMIT}" pip wheel --no-deps --wheel-dir /wheels . \
 
 FROM ${PYTHON}
 RUN groupadd --system --gid 10001 sluice \
-    && useradd --system --uid 10001 --gid sluice --no-create-home --shell /usr/sbin/nologin sluice
+    && useradd --system --uid 10001 --gid sluice --no-create-home --shell /usr/sbin/nologin sluice \
+    && install --directory --owner 10001 --group 10001 --mode 0700 /spool
 COPY --from=build /opt/sluice /opt/sluice
 ENV PATH=/opt/sluice/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-for
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check pipeline page sweep fix docs bench lock
+.PHONY: help setup demo test check kills pipeline page sweep fix docs bench lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: setup ## lint, format, types, imports, unit tests: run it before every co
 
 sweep: setup ## long random histories against the model, about 10 minutes
 	@EXAMPLES=1500 $(BIN)/pytest tests/integration/test_model.py --timeout=3600 $(ARGS)
+
+kills: setup ## the ingester killed at 100 random moments, every event on the stream once (SEED=N for the same again)
+	@KILLS=100 $(BIN)/pytest tests/integration/test_several_relays.py -k killed $(ARGS)
 
 pipeline: setup ## the three daemons as processes, killed on the way
 	@$(BIN)/pytest tests/pipeline $(ARGS)

@@ -11,11 +11,15 @@ from redis.asyncio import Redis
 from backfiller import metrics
 from backfiller.download import Downloads
 from backfiller.hosts import Hosts
-from backfiller.memory import Memory
+from backfiller.ledger import Ledger
 from backfiller.outcomes import Retries
 from backfiller.parking import Parking
+from backfiller.permits import Permits
+from backfiller.rechecks import Rechecks
 from backfiller.repos import Repos, Threads
 from backfiller.settings import PREFIX, Settings
+from backfiller.settlements import Settlements
+from backfiller.spool import Spools
 from backfiller.worker import Backfiller
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
@@ -26,6 +30,7 @@ from common.identity import Identities
 from common.logs import log_as_json
 from common.outbound import Budget, Outbound
 from common.redis_connection import check_redis, open_redis
+from common.repo_states import RepoStates
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges
 from common.streams import StreamConsumer, StreamWriter
@@ -42,6 +47,10 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     log_as_json(settings.log_level)
     if not 0.2 <= settings.memory_share <= 1:
         raise CannotStart(f"BACKFILLER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
+    if settings.host_requests_per_second <= 0:
+        raise CannotStart("BACKFILLER_HOST_REQUESTS_PER_SECOND must be above 0")
+    if settings.spool_folder and not os.access(settings.spool_folder, os.W_OK):
+        raise CannotStart(f"BACKFILLER_SPOOL_FOLDER: {settings.spool_folder} cannot be written to")
     health = Health(metrics.PROGRESS)
     async with assembled(settings) as services:
         stop_serving = serve_metrics(settings.metrics_port, health)
@@ -63,16 +72,6 @@ async def assembled(settings: Settings) -> AsyncIterator[list[Service]]:
 
 
 def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Threads) -> list[Service]:
-    batch_size = min(settings.batch_size, MAX_BATCH)
-    consumer = StreamConsumer(
-        redis,
-        settings.backfill_stream,
-        settings.group,
-        settings.consumer,
-        field=JOB_FIELD,
-        batch_size=min(batch_size, settings.concurrency),
-    )
-    parking = Parking(redis, consumer, settings.dlq_stream, on_parked=metrics.PARKED.set)
     room = Room(
         redis,
         settings.firehose_stream,
@@ -80,30 +79,91 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
         memory_share=settings.memory_share,
         on_pressure=metrics.pressure,
     )
-    memory = Memory(2 * settings.max_car_bytes)
-    metrics.BYTES_IN_HAND.set_function(lambda: memory.in_hand)
-    metrics.CAPACITY.set(_jobs_in_hand(settings))
-    backfiller = Backfiller(
+    shared = _Shared(settings, redis, threads, room, outbound)
+    lanes = [_lane(shared, stream, at_once) for stream, at_once in _at_once(settings).items()]
+    metrics.BYTES_IN_HAND.set_function(lambda: shared.spools.memory.in_hand)
+    metrics.BYTES_ON_DISK.set_function(lambda: shared.spools.disk.in_hand)
+    metrics.HOSTS_AT_REST.set_function(lambda: shared.permits.left_alone("host_at_rest"))
+    metrics.HOSTS_DOWN.set_function(lambda: shared.permits.left_alone("host_down"))
+    metrics.CAPACITY.set(sum(lane.jobs_in_hand for lane in lanes))
+    metrics.PARKED.set_function(lambda: sum(lane.parking.parked for lane in lanes))
+    services = [service for lane in lanes for service in (lane.run, lane.consumer.hold, lane.parking.return_due)]
+    return [*services, shared.rechecks().run, _gauges(settings, redis).run]
+
+
+def _at_once(settings: Settings) -> dict[str, int]:
+    """Downloads at once for each input. What is urgent waits for nothing else: it has places of its own."""
+    return {settings.backfill_stream: settings.concurrency, settings.high_stream: max(2, settings.concurrency // 4)}
+
+
+class _Shared:
+    """What all jobs of this process have in common, whichever stream they come from."""
+
+    def __init__(self, settings: Settings, redis: Redis, threads: Threads, room: Room, outbound: Outbound) -> None:
+        self.settings = settings
+        self.redis = redis
+        self.threads = threads
+        self.room = room
+        self.outbound = outbound
+        self.spools = Spools(
+            memory_bytes=settings.memory_bytes,
+            disk_bytes=settings.spool_bytes,
+            largest_in_memory=settings.memory_bytes // 8,
+            folder=settings.spool_folder or None,
+        )
+        self.permits = Permits(redis, settings.backfill_stream, requests_per_second=settings.host_requests_per_second)
+        self.ledger = Ledger(redis, settings.backfill_stream)
+        self.hosts = Hosts(
+            at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
+            seats=_jobs_in_hand(settings.concurrency) // 8,
+            permit=self.permits.ask,
+        )
+        self.identities = Identities(
+            outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()
+        )
+
+    def rechecks(self) -> Rechecks:
+        return Rechecks(
+            self.redis,
+            self.settings.backfill_stream,
+            self.ledger.recheck_key,
+            on_queued=metrics.RECHECKS.inc,
+            on_waiting=metrics.WAITING_RECHECKS.set,
+        )
+
+
+def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
+    settings = shared.settings
+    batch_size = min(settings.batch_size, MAX_BATCH)
+    consumer = StreamConsumer(
+        shared.redis,
+        stream,
+        settings.group,
+        settings.consumer,
+        field=JOB_FIELD,
+        batch_size=min(batch_size, at_once),
+    )
+    return Backfiller(
         consumer,
-        parking=parking,
-        repos=_repos(settings, redis, outbound, threads),
-        threads=threads,
-        room=room,
-        output=StreamWriter(redis, settings.firehose_stream, EVENT_FIELD, room),
-        memory=memory,
+        parking=Parking(shared.redis, consumer),
+        ledger=shared.ledger,
+        settlements=Settlements(
+            shared.redis, consumer, shared.ledger, settings.dlq_stream, recheck_seconds=settings.recheck_seconds
+        ),
+        repos=_repos(shared, at_once, urgent=stream == settings.high_stream),
+        threads=shared.threads,
+        room=shared.room,
+        states=RepoStates(shared.redis),
+        output=StreamWriter(shared.redis, settings.firehose_stream, EVENT_FIELD, shared.room),
+        spools=shared.spools,
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),
-        jobs_in_hand=_jobs_in_hand(settings),
+        jobs_in_hand=_jobs_in_hand(at_once),
         batch_size=batch_size,
     )
-    return [backfiller.run, consumer.hold, parking.return_due, _gauges(settings, redis).run]
 
 
-def _repos(settings: Settings, redis: Redis, outbound: Outbound, threads: Threads) -> Repos:
-    hosts = Hosts(
-        at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
-        seats=_jobs_in_hand(settings) // 8,
-    )
-    metrics.HOSTS_AT_REST.set_function(hosts.at_rest)
+def _repos(shared: _Shared, at_once: int, *, urgent: bool) -> Repos:
+    settings = shared.settings
     patience = settings.http_timeout_seconds
     budget = Budget(
         connect_seconds=min(10.0, patience),
@@ -112,20 +172,29 @@ def _repos(settings: Settings, redis: Redis, outbound: Outbound, threads: Thread
         total_seconds=max(LONGEST_DOWNLOAD_SECONDS, patience),
     )
     return Repos(
-        Identities(outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()),
-        Downloads(outbound, hosts, budget, at_once=settings.concurrency, max_car_bytes=settings.max_car_bytes),
-        threads,
-        _collections(settings),
+        shared.identities,
+        Downloads(
+            shared.outbound,
+            shared.hosts,
+            shared.permits,
+            budget,
+            at_once=at_once,
+            max_car_bytes=settings.max_car_bytes,
+            urgent=urgent,
+        ),
+        shared.threads,
+        collections_of(settings),
         verify_signatures=not settings.skip_signature_verification,
     )
 
 
-def _jobs_in_hand(settings: Settings) -> int:
+def _jobs_in_hand(at_once: int) -> int:
     """More than are downloaded at once: some wait for their host."""
-    return 4 * settings.concurrency
+    return 4 * at_once
 
 
-def _collections(settings: Settings) -> CollectionFilter:
+def collections_of(settings: Settings) -> CollectionFilter:
+    """Raises CannotStart."""
     try:
         return CollectionFilter(settings.collections)
     except BadInput as error:
@@ -134,7 +203,6 @@ def _collections(settings: Settings) -> CollectionFilter:
 
 def _gauges(settings: Settings, redis: Redis) -> StreamGauges:
     HIGH_WATER.labels(settings.firehose_stream).set(settings.high_water_mark)
-    streams = {settings.backfill_stream: settings.group, settings.firehose_stream: None, settings.dlq_stream: None}
-    return StreamGauges(
-        redis, streams, on_sample=partial(metrics.sampled, settings.backfill_stream, settings.firehose_stream)
-    )
+    inputs = dict.fromkeys(_at_once(settings), settings.group)
+    streams = {**inputs, settings.firehose_stream: None, settings.dlq_stream: None}
+    return StreamGauges(redis, streams, on_sample=partial(metrics.sampled, tuple(inputs), settings.firehose_stream))

@@ -1,6 +1,6 @@
 """What the backfiller tells Prometheus. The first twelve names are a contract with dashboards that exist."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -14,7 +14,7 @@ DEAD_LETTERED = Counter("backfiller_repos_dead_lettered", "Entries moved to the 
 EXTRACTED = Counter("backfiller_records_extracted", "Records of processed repos that went to the output.")
 FILTERED = Counter("backfiller_records_filtered", "Records of processed repos whose collection is not ours.")
 RETRIES = Counter("backfiller_retries_attempted", "Failed tries after which another one was arranged.")
-WAITING = Gauge("backfiller_repos_waiting", "Jobs in the input that nobody has been given yet.")
+WAITING = Gauge("backfiller_repos_waiting", "Jobs in the inputs that nobody has been given yet.")
 RUNNING = Gauge("backfiller_repos_running", "Jobs in hand now.")
 OUTPUT_LENGTH = Gauge("backfiller_output_stream_length", "Entries in the output: records not yet indexed.")
 FETCH_ERRORS = Counter("backfiller_car_fetch_errors", "Failed tries: identity not found, or repo not downloaded.")
@@ -27,6 +27,8 @@ UNREADABLE = Counter("backfiller_records_unreadable", "Records of processed repo
 OUTCOMES = Counter("backfiller_repo_outcomes", "Jobs finished, by how.", ["outcome"])
 FAILURES_BY_REASON = Counter("backfiller_failures_by_reason", "Tries that failed, by reason.", ["reason"])
 DEFERRALS = Counter("backfiller_deferrals", "Jobs parked without using up a try, by reason.", ["reason"])
+RECHECKS = Counter("backfiller_rechecks", "Repos that were not to be had, queued to be looked at again.")
+WAITING_RECHECKS = Gauge("backfiller_rechecks_waiting", "Repos that were not to be had, to be looked at again in time.")
 PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
 CAPACITY = Gauge("backfiller_repo_capacity", "Jobs that can be in hand at once.")
 LAST_SUCCESS = Gauge("backfiller_last_success_timestamp_seconds", "Unix time of the last repo processed; 0 before it.")
@@ -42,8 +44,10 @@ REPO_SECONDS = Histogram(
 PRESSURE = Gauge("backfiller_backpressure_active", "1 while the output is full and jobs wait for it.")
 PRESSURE_SECONDS = Counter("backfiller_backpressure_seconds", "Seconds that the output was full.")
 PRESSURE_TIMES = Counter("backfiller_backpressure_activations", "Times that the output became full.")
-BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos downloaded and not yet all on the output.")
+BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos in memory and not yet all on the output.")
+BYTES_ON_DISK = Gauge("backfiller_bytes_on_disk", "Bytes of repos in files and not yet all on the output.")
 HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
+HOSTS_DOWN = Gauge("backfiller_hosts_down", "PDS hosts that did not answer and are left alone for now.")
 LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
 
 # no try takes longer than its download may (app.py), so that this is long enough for all of them at once
@@ -53,7 +57,7 @@ PROGRESS = Progress(
     patience_seconds=1800.0,
 )
 
-ENDS = ("done", "absent", "parked", "buried", "stopped")
+ENDS = ("done", "current", "absent", "parked", "buried", "stopped")
 LOST = "lost_entry"
 
 for _outcome in (*FINISHED, LOST):
@@ -111,6 +115,6 @@ def pressure(stream: str, active: bool, seconds: float) -> None:
     PRESSURE_SECONDS.inc(seconds)
 
 
-def sampled(backfill_stream: str, firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:
-    WAITING.set(samples[backfill_stream].lag)
+def sampled(input_streams: Iterable[str], firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:
+    WAITING.set(sum(samples[stream].lag for stream in input_streams))
     OUTPUT_LENGTH.set(samples[firehose_stream].length)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UNSET
 
 from backfiller.download import ABSENT, REST_SECONDS
 from common.errors import BadInput, GiveUp, TryLater
@@ -10,22 +11,30 @@ from common.events import RepoJob
 from common.outbound import BAD_REASONS, LATER_REASONS
 from common.retry import jittered
 
-DONE = "done"
-FINISHED = (DONE, *ABSENT.values(), "did_not_found", "did_tombstoned", "did_unsupported")
+DONE, CURRENT = "done", "current"
+MAX_HISTORY = 10
+FINISHED = (DONE, CURRENT, *ABSENT.values(), "did_not_found", "did_tombstoned", "did_unsupported")
 # nobody's fault, so they use up no try
-DEFERRED = ("rate_limited", "host_busy", "host_at_rest", "memory_full")
-FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", *LATER_REASONS, *BAD_REASONS)
+DEFERRED = ("rate_limited", "host_busy", "host_paced", "host_at_rest", "host_down", "disk_full")
+FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", "host_dead", *LATER_REASONS, *BAD_REASONS)
 PARSING = ("truncated_car", "incomplete_repo", "bad_car", "bad_block_hash", "bad_commit", "bad_mst")
-VERIFYING = ("wrong_did", "bad_signature", "future_rev")
+VERIFYING = ("wrong_did", "bad_signature", "future_rev", "stale_repo")
 FAILURES = tuple(reason for reason in (*FETCHING, *PARSING, *VERIFYING) if reason not in DEFERRED)
 MAX_RETRIES_EXCEEDED, TOO_LARGE, BAD_ENTRY = "max_retries_exceeded", "too_large", "bad_entry"
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Nothing more to do. `outcome` is one of FINISHED."""
+    """Nothing more to do. `outcome` is one of FINISHED; CURRENT changes nothing of what is known of the repo.
+
+    Of a repo that is done: the records on the output, those of other collections, and those that are no JSON.
+    """
 
     outcome: str
+    rev: str = ""
+    emitted: int = 0
+    filtered: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +68,16 @@ class Retries:
     most_seconds: float
 
 
-def after(error: TryLater | BadInput | GiveUp, job: RepoJob, retries: Retries) -> Outcome:
-    """What an attempt that ended with this error leads to."""
+def after(error: TryLater | BadInput | GiveUp, job: RepoJob, retries: Retries, now: str) -> Outcome:
+    """What an attempt that ended with this error, at `now`, leads to. A job remembers its last MAX_HISTORY failures."""
     if isinstance(error, GiveUp) and error.reason in FINISHED:
         return Finished(error.reason)
     asked = error.seconds if isinstance(error, TryLater) else None
     if error.reason in DEFERRED:
         return Parked(job, error.reason, REST_SECONDS if asked is None else asked)
-    job = msgspec.structs.replace(job, attempts=job.attempts + 1)
+    earlier = () if job.history is UNSET else job.history
+    history = (*earlier, f"{now} {error.reason}")[-MAX_HISTORY:]
+    job = msgspec.structs.replace(job, attempts=job.attempts + 1, history=history)
     if error.reason == TOO_LARGE or job.attempts >= retries.most:
         reason = TOO_LARGE if error.reason == TOO_LARGE else MAX_RETRIES_EXCEEDED
         return Buried(job, reason, error.reason, str(error)[:500])

@@ -1,11 +1,10 @@
-"""Jobs outside the stream: parked until their time comes, or buried. An entry is acked only together with that.
+"""Jobs outside the stream, parked until their time comes. An entry is acked only together with that.
 
 Parked jobs are a sorted set beside the stream, `{stream}:parked`: the job's JSON, scored with the time it is due, in
 milliseconds of Redis' own clock. So a wait costs neither a slot nor a place in the list of pending entries.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -20,20 +19,13 @@ PAGE = 500
 LONGEST_SLEEP_SECONDS = 0.5  # another backfiller may park a job that is due earlier than those we know of
 SHORTEST_SLEEP_SECONDS = 0.02
 
-# Each script begins with the ack: who finds nothing to ack has a retry in hand, and does nothing. As the first write
+# It begins with the ack: who finds nothing to ack has a retry in hand, and does nothing. As the first write
 # it also opens the way for the others where Redis is full (it refuses a script only before its first write).
 _PARK = """
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
 local now = redis.call('TIME')
 local due = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
 redis.call('ZADD', KEYS[2], due, ARGV[4])
-redis.call('XDEL', KEYS[1], ARGV[2])
-return 1
-"""
-
-_BURY = """
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))
 redis.call('XDEL', KEYS[1], ARGV[2])
 return 1
 """
@@ -53,36 +45,17 @@ return {redis.call('ZCARD', KEYS[2]), next[2] and next[2] - now or ARGV[3]}
 class Parking:
     """Takes entries off the stream of `consumer`, and brings parked jobs back to it."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        consumer: StreamConsumer,
-        dlq_stream: str,
-        *,
-        on_parked: Callable[[int], None] = lambda count: None,
-    ) -> None:
-        """`on_parked` hears how many jobs are parked, from time to time."""
+    def __init__(self, redis: Redis, consumer: StreamConsumer) -> None:
+        self.parked = 0  # as last seen
         self._consumer = consumer
         self._stream = consumer.stream
         self._parked = f"{consumer.stream}:parked"
-        self._dlq_stream = dlq_stream
-        self._on_parked = on_parked
         self._park = redis.register_script(_PARK)
-        self._bury = redis.register_script(_BURY)
         self._return_due = redis.register_script(_RETURN_DUE)
 
     async def park(self, delivery: Delivery, job: bytes, seconds: float, stop: asyncio.Event) -> None:
         args: list[str | bytes | int] = [self._consumer.group, delivery.id, int(seconds * 1000), job]
         await outlast(stop, lambda: self._park(keys=[self._stream, self._parked], args=args))
-        self._consumer.release([delivery])
-
-    async def bury(self, delivery: Delivery, fields: Mapping[str, str | bytes], stop: asyncio.Event) -> None:
-        args: list[str | bytes] = [
-            self._consumer.group,
-            delivery.id,
-            *(part for pair in fields.items() for part in pair),
-        ]
-        await outlast(stop, lambda: self._bury(keys=[self._stream, self._dlq_stream], args=args))
         self._consumer.release([delivery])
 
     async def return_due(self, stop: asyncio.Event) -> None:
@@ -94,6 +67,5 @@ class Parking:
             )
             if answer is None:
                 return
-            left, next_due_ms = answer[0], int(answer[1])
-            self._on_parked(left)
+            self.parked, next_due_ms = answer[0], int(answer[1])
             await stopped_within(stop, min(max(next_due_ms / 1000, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS))

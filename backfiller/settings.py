@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.settings import Port, env
-from common.streams import FIREHOSE_BACKFILL, REPO_BACKFILL, REPO_BACKFILL_DLQ
+from common.streams import FIREHOSE_BACKFILL, REPO_BACKFILL, REPO_BACKFILL_DLQ, REPO_BACKFILL_HIGH
 
 PREFIX = "BACKFILLER_"
 
@@ -15,6 +15,9 @@ class Settings:
     )
     redis_url: str = env("REDIS_URL", "redis://localhost:6379", "The Redis that holds the streams.", secret=True)
     backfill_stream: str = env("BACKFILLER_BACKFILL_STREAM", REPO_BACKFILL, "The stream of repos to fetch.")
+    high_stream: str = env(
+        "BACKFILLER_HIGH_STREAM", REPO_BACKFILL_HIGH, "The stream of repos that overtake those: a quarter more at once."
+    )
     firehose_stream: str = env("BACKFILLER_FIREHOSE_STREAM", FIREHOSE_BACKFILL, "The stream that their records go to.")
     dlq_stream: str = env("BACKFILLER_DLQ_STREAM", REPO_BACKFILL_DLQ, "The stream of repos that were given up.")
     group: str = env("BACKFILLER_GROUP", "repo_backfill_group", "The consumer group on the stream of repos.")
@@ -34,14 +37,29 @@ class Settings:
         60.0,
         "Seconds for a PDS to begin its answer; within as many it must then send 20 kB/s, for 15 minutes at most.",
     )
-    max_car_bytes: int = env(
-        "BACKFILLER_MAX_CAR_BYTES", 268_435_456, "Bytes of the largest repo; twice that is in memory at once, at most."
+    host_requests_per_second: float = env(
+        "BACKFILLER_HOST_REQUESTS_PER_SECOND",
+        10.0,
+        "Repos a second from one PDS, by all backfillers together; one that tells what it allows is asked as it says.",
     )
+    max_car_bytes: int = env("BACKFILLER_MAX_CAR_BYTES", 2_147_483_648, "Bytes of the largest repo.")
+    memory_bytes: int = env(
+        "BACKFILLER_MEMORY_BYTES",
+        33_554_432,
+        "Bytes of repos held in memory together; what is larger than an eighth of it, or finds it full, goes to disk.",
+    )
+    spool_bytes: int = env("BACKFILLER_SPOOL_BYTES", 8_589_934_592, "Bytes of repos held on disk together.")
+    spool_folder: str = env("BACKFILLER_SPOOL_FOLDER", "", "Where that is; empty: with the system's temporary files.")
     max_retries: int = env("BACKFILLER_MAX_RETRIES", 3, "Failed tries after which a repo is given up.")
     retry_initial_ms: int = env(
         "BACKFILLER_RETRY_INITIAL_BACKOFF_MS", 1000, "Longest wait before the second try; it doubles with each."
     )
     retry_max_ms: int = env("BACKFILLER_RETRY_MAX_BACKOFF_MS", 30_000, "Longest wait before any try.")
+    recheck_seconds: int = env(
+        "BACKFILLER_RECHECK_SECONDS",
+        604_800,
+        "After so long a repo that was not to be had (deleted, taken down, deactivated) is looked at again.",
+    )
     skip_signature_verification: bool = env(
         "BACKFILLER_SKIP_SIGNATURE_VERIFICATION", False, "Take repos whoever signed them: for experiments."
     )

@@ -1,11 +1,13 @@
 """CAR + identity -> the events of one complete, signed snapshot."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from mmap import mmap
 
 from msgspec import Raw
 
-from common.car import Car, read_car
+from common.car import read_car
 from common.collection_filter import CollectionFilter
 from common.dag_cbor import CBOR_CID, cid_text
 from common.dag_json import to_json
@@ -13,7 +15,10 @@ from common.errors import BadInput, TryLater
 from common.events import SEQ_BACKFILL, CreateEvent, DeleteEvent, RepoEvent, SnapshotPart
 from common.keys import PublicKey
 from common.repo import Commit, read_commit, verify_commit, walk
+from common.spooled_car import SpooledBlocks
 from common.syntax import split_path
+
+Leaf = tuple[str, bytes]  # path, raw CID of the record
 
 
 @dataclass(slots=True)
@@ -27,14 +32,13 @@ class Snapshot:
     did: str
     commit: str  # CID
     rev: str
+    data: bytes  # raw CID of the tree's top
     collections: CollectionFilter
-    leaves: list[tuple[str, bytes, bytes]]  # path, raw CID and block of each record that passes
+    leaves: Callable[[], Iterable[Leaf]]  # those that pass the filter
+    blocks: Mapping[bytes, bytes]
+    records: int
     filtered: int
     unreadable: int = 0
-
-    @property
-    def records(self) -> int:
-        return len(self.leaves)
 
     def events(self, time: str) -> Iterator[CreateEvent | DeleteEvent | RepoEvent]:
         """One event for each record, index 0 to `records` - 1, then the one that closes the snapshot, index `records`.
@@ -43,17 +47,17 @@ class Snapshot:
         same, as a delete *with its place in the snapshot*: the key is there at this rev, and there is nothing to index.
         """
         self.unreadable = 0
-        for index, leaf in enumerate(self.leaves):
+        for index, leaf in enumerate(self.leaves()):
             event = self._event(leaf, SnapshotPart(self.records, index), time)
             self.unreadable += isinstance(event, DeleteEvent)
             yield event
         closing = SnapshotPart(self.records, self.records, self.collections.patterns)
         yield RepoEvent(time=time, did=self.did, commit=self.commit, rev=self.rev, snapshot=closing)
 
-    def _event(self, leaf: tuple[str, bytes, bytes], part: SnapshotPart, time: str) -> CreateEvent | DeleteEvent:
-        path, cid, block = leaf
+    def _event(self, leaf: Leaf, part: SnapshotPart, time: str) -> CreateEvent | DeleteEvent:
+        path, cid = leaf
         collection, _, rkey = path.partition("/")
-        record = _json_of(cid, block)
+        record = _json_of(cid, self.blocks[cid])
         if record is None:
             return DeleteEvent(
                 seq=SEQ_BACKFILL,
@@ -79,41 +83,63 @@ class Snapshot:
         )
 
 
-def unpack(car_bytes: bytes, did: str, key: PublicKey | None, collections: CollectionFilter) -> Snapshot:
+def unpack(car_bytes: bytes | mmap, did: str, key: PublicKey | None, collections: CollectionFilter) -> Snapshot:
     """The snapshot in the answer to getRepo. Without a key the signature is not looked at.
 
+    What is mapped from a file stays there: its tree is walked once to prove it, and again when the events are drawn.
     Raises TryLater("truncated_car", "incomplete_repo") when a part is missing, as in a broken download; BadInput when
     the repo is wrong: "wrong_did", "bad_signature", "bad_commit", "bad_mst", "bad_car", "bad_block_hash".
     """
-    car = _whole_car(car_bytes)
-    commit = _commit_of(car)
+    root, blocks = _blocks_of(car_bytes)
+    commit = _commit_of(root, blocks)
     if commit.did != did:
         raise BadInput("wrong_did", f"{commit.did} instead of {did}")
     if key is not None:
         verify_commit(commit, key)
-    leaves, filtered = [], 0
-    for path, cid in walk(car.blocks, commit.data):
-        if collections(path.partition("/")[0]) and _is_record_path(path):
-            leaves.append((path, cid, car.blocks[cid]))
-        else:
-            filtered += 1
-    return Snapshot(did, cid_text(car.root), commit.rev, collections, leaves, filtered)
+
+    def passing() -> Iterator[Leaf]:
+        return (leaf for leaf in walk(blocks, commit.data) if _passes(leaf[0], collections))
+
+    leaves: Callable[[], Iterable[Leaf]] = passing
+    if isinstance(car_bytes, bytes):
+        everything = list(walk(blocks, commit.data))
+        kept = [leaf for leaf in everything if _passes(leaf[0], collections)]
+        leaves, records, total = lambda: kept, len(kept), len(everything)
+    else:
+        verdicts = Counter(_passes(path, collections) for path, _ in walk(blocks, commit.data))
+        records, total = verdicts[True], verdicts.total()
+    return Snapshot(did, cid_text(root), commit.rev, commit.data, collections, leaves, blocks, records, total - records)
 
 
-def _whole_car(car_bytes: bytes) -> Car:
+def did_and_rev(car_bytes: bytes | mmap) -> tuple[str, str]:
+    """What the commit of a CAR says; nothing of it is proven. Raises as unpack does."""
+    commit = _commit_of(*_blocks_of(car_bytes))
+    return commit.did, commit.rev
+
+
+def _blocks_of(car_bytes: bytes | mmap) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """The CID of the commit, and all blocks."""
     try:
-        return read_car(car_bytes)
+        if isinstance(car_bytes, bytes):
+            car = read_car(car_bytes)
+            return car.root, car.blocks
+        spooled = SpooledBlocks(car_bytes)
     except BadInput as error:
         if error.reason != "truncated_car":
             raise
         raise TryLater(error.reason, error.detail) from error
+    return spooled.root, spooled
 
 
-def _commit_of(car: Car) -> Commit:
-    block = car.blocks.get(car.root)
+def _commit_of(root: bytes, blocks: Mapping[bytes, bytes]) -> Commit:
+    block = blocks.get(root)
     if block is None:
         raise TryLater("incomplete_repo", "no commit")
     return read_commit(block)
+
+
+def _passes(path: str, collections: CollectionFilter) -> bool:
+    return collections(path.partition("/")[0]) and _is_record_path(path)
 
 
 def _is_record_path(path: str) -> bool:

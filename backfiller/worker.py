@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from backfiller import metrics
-from backfiller.memory import Memory
-from backfiller.outcomes import BAD_ENTRY, DEFERRED, DONE, Buried, Finished, Outcome, Parked, Retries, after
+from backfiller.ledger import Entry, Ledger, fingerprint, is_current
+from backfiller.outcomes import BAD_ENTRY, CURRENT, DEFERRED, DONE, Buried, Finished, Outcome, Parked, Retries, after
 from backfiller.parking import Parking
 from backfiller.repos import Repos, Threads
+from backfiller.settlements import Settlements
+from backfiller.spool import Spools
 from backfiller.unpack import Snapshot
 from common.backpressure import Room
 from common.delivery import Delivery
 from common.errors import BadInput, GiveUp, TryLater
 from common.events import RepoJob, StreamEvent, decode_job, encode_event
+from common.repo_states import RepoStates
 from common.streams import StreamConsumer, StreamWriter
-from common.syntax import is_did, utc_text
+from common.syntax import is_did, is_tid, utc_text
 
 MAX_BATCH_BYTES = 4 << 20
 
@@ -26,29 +29,36 @@ log = logging.getLogger(__name__)
 
 
 class Backfiller:
-    """Takes jobs in hand, up to `jobs_in_hand`, as fast as others are out of hand."""
+    """Takes jobs of one stream in hand, up to `jobs_in_hand`, as fast as others are out of hand."""
 
     def __init__(
         self,
         consumer: StreamConsumer,
         *,
         parking: Parking,
+        ledger: Ledger,
+        settlements: Settlements,
         repos: Repos,
         threads: Threads,
         room: Room,
         output: StreamWriter,
-        memory: Memory,
+        states: RepoStates,
+        spools: Spools,
         retries: Retries,
         jobs_in_hand: int,
         batch_size: int,
     ) -> None:
-        self._consumer = consumer
-        self._parking = parking
+        self.consumer = consumer
+        self.parking = parking
+        self._ledger = ledger
+        self._settlements = settlements
+        self.jobs_in_hand = jobs_in_hand
         self._repos = repos
         self._threads = threads
         self._room = room
         self._output = output
-        self._memory = memory
+        self._states = states
+        self._spools = spools
         self._retries = retries
         self._seats = asyncio.Semaphore(jobs_in_hand)
         self._batch_size = batch_size
@@ -56,7 +66,7 @@ class Backfiller:
     async def run(self, stop: asyncio.Event) -> None:
         """Service. Told to stop, it starts no more repos and finishes those in hand."""
         async with asyncio.TaskGroup() as jobs:
-            async for deliveries in self._consumer.batches(stop):
+            async for deliveries in self.consumer.batches(stop):
                 for delivery in deliveries:
                     await self._seats.acquire()
                     if not await self._room.wait(stop) or stop.is_set():
@@ -67,7 +77,7 @@ class Backfiller:
         if not delivery.fields:
             log.error("an entry was deleted before it was finished", extra={"entry": delivery.id.decode()})
             metrics.OUTCOMES.labels(metrics.LOST).inc()
-            await self._consumer.ack([delivery], stop)
+            await self.consumer.ack([delivery], stop)
             return
         try:
             job = job_of(delivery)
@@ -77,20 +87,26 @@ class Backfiller:
         with metrics.RUNNING.track_inprogress():
             started = time.monotonic()
             outcome = await self._attempt(job, stop)
-            end = await self._settle(delivery, outcome, stop)
+            end = await self._settle(delivery, job.did, outcome, stop)
             metrics.REPO_SECONDS.labels(end).observe(time.monotonic() - started)
 
     async def _attempt(self, job: RepoJob, stop: asyncio.Event) -> Outcome | None:
         """None if told to stop before everything was on the output."""
+        known = await self._ledger.known(job.did, stop)
+        if is_current(known, job.rev, self._repos.collections):
+            return Finished(CURRENT)
         try:
-            with self._memory.share() as take:
-                snapshot = await self._repos.snapshot(job.did, take, refresh=job.attempts > 0)
-                if not await self._emit(snapshot, stop):
+            with self._spools.open() as spool:
+                snapshot = await self._repos.snapshot(
+                    job.did, spool, refresh=job.attempts > 0, oldest=oldest_rev(job, known)
+                )
+                if not await self._emit(snapshot, stop) or not await self._bring_in_step(snapshot, stop):
                     return None
         except (TryLater, BadInput, GiveUp) as error:
-            return after(error, job, self._retries)
+            return after(error, job, self._retries, utc_text(datetime.now(UTC)))
         metrics.unpacked(snapshot.records, snapshot.filtered, snapshot.unreadable)
-        return Finished(DONE)
+        emitted = snapshot.records - snapshot.unreadable
+        return Finished(DONE, snapshot.rev, emitted, snapshot.filtered, snapshot.unreadable)
 
     async def _emit(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
         """The closing event goes last: who has seen it has seen the others."""
@@ -100,18 +116,32 @@ class Backfiller:
                 return False
         return True
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome | None, stop: asyncio.Event) -> str:
+    async def _bring_in_step(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
+        """From here on the live commits go on from the snapshot. False if told to stop; raises TryLater("stale_repo").
+
+        A host that serves less than its commits have told is behind: what it has is taken, and fetched again later.
+        """
+        settled = await self._states.settle(snapshot.did, snapshot.rev, snapshot.data, stop)
+        if settled is False:
+            raise TryLater("stale_repo", f"{snapshot.did} {snapshot.rev} is older than what we fell out of step by")
+        return settled is not None
+
+    async def _settle(self, delivery: Delivery, did: str, outcome: Outcome | None, stop: asyncio.Event) -> str:
         """How it ended, in the words of metrics.ENDS."""
         match outcome:
             case None:
-                self._consumer.release([delivery])
+                self.consumer.release([delivery])
                 return "stopped"
             case Finished(name):
-                await self._consumer.ack([delivery], stop)
+                if name == CURRENT:
+                    await self.consumer.ack([delivery], stop)
+                else:
+                    note = fingerprint(self._repos.collections)
+                    await self._settlements.finish(delivery, did, outcome, note, stop)
                 metrics.finished(name)
-                return "done" if name == DONE else "absent"
+                return name if name in metrics.ENDS else "absent"
             case Parked(job, reason, seconds):
-                await self._parking.park(delivery, encode_event(job), seconds, stop)
+                await self.parking.park(delivery, encode_event(job), seconds, stop)
                 metrics.parked(reason, deferred=reason in DEFERRED)
                 return "parked"
             case Buried():
@@ -127,7 +157,7 @@ class Backfiller:
             "error": buried.error,
             "detail": buried.detail,
         }
-        await self._parking.bury(delivery, fields, stop)
+        await self._settlements.bury(delivery, buried.job.did, fields, stop)
         metrics.failed(buried.error)
         metrics.DEAD_LETTERED.inc()
 
@@ -136,7 +166,7 @@ class Backfiller:
         fields: dict[str, str | bytes] = {name.decode(errors="replace"): text for name, text in delivery.fields.items()}
         fields |= {"reason": BAD_ENTRY, "attempts": "0", "detail": str(error)[:500]}
         fields.setdefault("repo", b"")
-        await self._parking.bury(delivery, fields, stop)
+        await self._settlements.bury(delivery, "", fields, stop)
         metrics.DEAD_LETTERED.inc()
 
 
@@ -146,6 +176,11 @@ def job_of(delivery: Delivery) -> RepoJob:
     if not is_did(job.did):
         raise BadInput(BAD_ENTRY, f"{job.did[:80]} is no DID")
     return job
+
+
+def oldest_rev(job: RepoJob, known: Entry | None) -> str:
+    """The newest rev that the repo is known to have had."""
+    return max(job.rev if is_tid(job.rev) else "", known.rev if known else "")
 
 
 def encoded(events: Iterator[StreamEvent], most: int, most_bytes: int) -> list[bytes]:

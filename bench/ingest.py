@@ -22,14 +22,17 @@ from common.collection_filter import CollectionFilter
 from common.daemon import collect_garbage_seldom
 from common.events import EVENT_FIELD, encode_event
 from common.redis_connection import open_redis
-from common.streams import FIREHOSE_LIVE, StreamWriter
-from ingester.accounts import FIREHOSE, Account
+from common.repo_states import FrameWriter
+from common.streams import FIREHOSE_LIVE
+from ingester.accounts import FIREHOSE, Account, units
 from ingester.batching import BatchLimits
+from ingester.chain import told
 from ingester.frames import events_of, events_of_commit, read_commit
 from ingester.framing import read_message
 from ingester.intake import Intake
 from ingester.metrics import HostMeter
 from ingester.subscription import Subscription
+from ingester.writing import ChainedWriter
 from sluice.recording import Recording
 from sluice.stack import embedded_redis
 
@@ -77,14 +80,21 @@ def seconds(step: Callable[[Any], Any], items: Iterable[Any]) -> float:
 
 
 async def measure_redis(frames: list[bytes], redis: Redis) -> None:
-    payloads = [encode_event(event) for frame in frames for event in events_of(frame, IS_WANTED).events]
+    """The step of each frame, and the script that judges them: ours, and what Redis spends in it."""
+    results = [events_of(frame, IS_WANTED) for frame in frames]
+    start = time.process_time()
+    buffer = [told(result, units(result.events), "bench") for result in results]
+    report("encode + step", time.process_time() - start, len(frames))
     writer, stop = writer_of(redis), asyncio.Event()
+    await redis.config_resetstat()
     start, expected = time.process_time(), ""
-    for number in range(0, len(payloads), BATCH):
-        batch, new = payloads[number : number + BATCH], str(number + 1)
-        await writer.append_with_cursor(batch, CURSOR, expected, new, stop)
+    for number in range(0, len(buffer), BATCH):
+        batch, new = buffer[number : number + BATCH], str(number + 1)
+        await writer.append([frame.frame for frame in batch], CURSOR, expected, new, stop)
         expected = new
-    report("redis", time.process_time() - start, len(frames))
+    report("redis client", time.process_time() - start, len(frames))
+    stats = (await redis.info("commandstats"))["cmdstat_evalsha"]
+    report("redis server", stats["usec"] / 1e6, len(frames))
 
 
 async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> None:
@@ -96,7 +106,13 @@ async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> N
         subscription = Subscription(http, url, read_frame, idle_seconds=60, account=account, meter=meter)
         limits = BatchLimits(BATCH, 8 << 20, 1.0)
         intake = Intake(
-            redis, subscription, writer_of(redis), cursor_key=CURSOR, limits=limits, account=account, meter=meter
+            redis,
+            subscription,
+            ChainedWriter(writer_of(redis), "bench"),
+            cursor_key=CURSOR,
+            limits=limits,
+            account=account,
+            meter=meter,
         )
         stop = asyncio.Event()
         wall, cpu = time.perf_counter(), time.process_time()
@@ -115,8 +131,9 @@ async def until_at(seq: int, redis: Redis) -> None:
         await asyncio.sleep(0.05)
 
 
-def writer_of(redis: Redis) -> StreamWriter:
-    return StreamWriter(redis, FIREHOSE_LIVE, EVENT_FIELD, Room(redis, FIREHOSE_LIVE, 100_000_000))
+def writer_of(redis: Redis) -> FrameWriter:
+    room = Room(redis, FIREHOSE_LIVE, 100_000_000)
+    return FrameWriter(redis, FIREHOSE_LIVE, EVENT_FIELD, room, source_key="firehose_live:source:bench")
 
 
 @asynccontextmanager

@@ -1,16 +1,21 @@
 """When a stream is full, and when there is room again."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from redis.asyncio import Redis
 
+from common.chain import BYTES_PER_REPO, KEY
 from common.daemon import stopped_within
 from common.redis_connection import outlast
 
 POLL_SECONDS = 0.1
 MEMORY_POLL_SECONDS = 1.0
+MOST_STANDING = 0.6  # of maxmemory; more leaves the streams too little to work with
+
+log = logging.getLogger(__name__)
 
 
 class Room:
@@ -19,6 +24,8 @@ class Room:
     Full at `high_water_mark` entries or when Redis uses `memory_share` of its maxmemory; open again only at
     80 % of the mark and 10 points below the share, so that the two sides do not flap. The length is the
     work not yet done (acked entries are deleted), so a full stream drains as its consumers work.
+
+    What is known of repos stands in the same memory and never drains: the share is of what that leaves.
     """
 
     def __init__(
@@ -39,6 +46,7 @@ class Room:
         self._used_share = 0.0
         self._memory_known_until = 0.0
         self._watched = False
+        self._complained = False
 
     def observe(self, length: int) -> None:
         """The length that an append came back with, which saves asking."""
@@ -94,7 +102,23 @@ class Room:
         info = await outlast(stop, lambda: self._redis.info("memory"))
         if info is None:
             return False
-        limit = info.get("maxmemory", 0)
-        self._used_share = info["used_memory"] / limit if limit else 0.0
+        standing = await outlast(stop, self._standing_bytes)
+        if standing is None:
+            return False
+        self._used_share = self._share(info["used_memory"], info.get("maxmemory", 0), standing)
         self._memory_known_until = time.monotonic() + MEMORY_POLL_SECONDS
         return True
+
+    async def _standing_bytes(self) -> int:
+        """At least so much is taken by what is known of repos."""
+        (repos,) = await self._redis.hmget(KEY, ["repos"])
+        return int(repos or 0) * BYTES_PER_REPO
+
+    def _share(self, used: int, limit: int, standing: int) -> float:
+        if not limit:
+            return 0.0
+        if standing > limit * MOST_STANDING and not self._complained:
+            self._complained = True
+            fields = {"maxmemory": limit, "repos_bytes": standing}
+            log.error("redis has little room beside what it knows of repos: raise its maxmemory", extra=fields)
+        return (used - standing) / (limit - standing) if standing < limit else 1.0

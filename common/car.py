@@ -4,7 +4,9 @@ Every block is hashed, so what stands under a CID is what the CID names. Blocks 
 and with strangers among them; whether one is missing only the walk of the tree can tell.
 """
 
+from collections.abc import Iterator
 from hashlib import sha256
+from mmap import mmap
 
 from msgspec import Struct
 
@@ -38,33 +40,44 @@ def read_car(data: bytes, *, max_blocks: int = MAX_BLOCKS, leave_out_bad_hashes:
     With `leave_out_bad_hashes` a block that is not what its CID says costs no other: its CID goes to `bad_hashes`.
     Raises BadInput: "truncated_car" if the data ends within a section, "bad_block_hash", "bad_car" for the rest.
     """
-    roots, at = _read_header(data)
+    roots, at = read_header(data)
     blocks: dict[bytes, bytes] = {}
     bad_hashes: set[bytes] = set()
-    end = len(data)
-    for _ in range(max_blocks + 1):
-        if at == end:
-            return Car(roots, blocks, frozenset(bad_hashes))
-        size, at = _varint(data, at)
-        stop = at + size
-        cid, block = data[at : at + 36], data[at + 36 : stop]
-        if stop > end or size < 36 or size > _MAX_SECTION or cid[:4] not in _KINDS:
-            raise _bad_section(cid, size)
+    for _, cid, block in sections(data, at, max_blocks):
         if sha256(block).digest() == cid[4:]:
             blocks[cid] = block
         elif leave_out_bad_hashes:
             bad_hashes.add(cid)
         else:
             raise BadInput("bad_block_hash", cid.hex())
+    return Car(roots, blocks, frozenset(bad_hashes))
+
+
+def sections(data: bytes | mmap, at: int, max_blocks: int = MAX_BLOCKS) -> Iterator[tuple[int, bytes, bytes]]:
+    """Where each section begins, its CID and its block, of which the hash has still to be checked.
+
+    Raises BadInput("truncated_car", "bad_car").
+    """
+    end = len(data)
+    for _ in range(max_blocks + 1):
+        if at == end:
+            return
+        start = at
+        size, at = read_varint(data, at)
+        stop = at + size
+        cid, block = data[at : at + 36], data[at + 36 : stop]
+        if stop > end or size < 36 or size > _MAX_SECTION or cid[:4] not in _KINDS:
+            raise _bad_section(cid, size)
+        yield start, cid, block
         at = stop
     raise BadInput("bad_car", f"more than {max_blocks} blocks")
 
 
-def _read_header(data: bytes) -> tuple[tuple[bytes, ...], int]:
-    """The roots, and where the first section begins."""
-    if data.startswith(_ONE_ROOT) and data[50:59] == _VERSION_1 and data[14:18] in _KINDS:
+def read_header(data: bytes | mmap) -> tuple[tuple[bytes, ...], int]:
+    """The roots, and where the first section begins. Raises BadInput("truncated_car", "bad_car")."""
+    if data[: len(_ONE_ROOT)] == _ONE_ROOT and data[50:59] == _VERSION_1 and data[14:18] in _KINDS:
         return (data[14:50],), 59  # all repos but the odd one; three times as fast
-    size, at = _varint(data, 0)
+    size, at = read_varint(data, 0)
     if size > MAX_HEADER_BYTES:
         raise BadInput("bad_car", "header too large")
     if at + size > len(data):
@@ -87,7 +100,7 @@ def _roots(header: object) -> tuple[bytes, ...]:
     return tuple(roots)
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes | mmap, at: int) -> tuple[int, int]:
     """An unsigned LEB128 number in its shortest form, and where it ends. Four bytes hold any size that is taken."""
     value = shift = 0
     for byte in data[at : at + 4]:

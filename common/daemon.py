@@ -74,3 +74,16 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await stop.wait()
     return stop.is_set()
+
+
+async def run_until(service: Service, *signals: asyncio.Event) -> None:
+    """Run a service, and tell it to stop at the first of these signals."""
+    ending = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(service(ending))
+        waiting = [tasks.create_task(each.wait()) for each in signals]
+        await asyncio.wait([running, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        ending.set()
+        await asyncio.wait([running])
+        for task in waiting:
+            task.cancel()

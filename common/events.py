@@ -3,7 +3,7 @@
 The shapes are a contract with other implementations: fields may be added, never renamed or left out.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -108,8 +108,15 @@ class LabelEvent(Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...]
 
 
+Priority = Literal["high", "normal"]
+
+
 class RepoJob(Struct, frozen=True, kw_only=True):
-    """A DID that waits for backfill. `host` says who named it (with scheme); it is never fetched from."""
+    """A DID that waits for backfill. `host` says who named it (with scheme); it is never fetched from.
+
+    `rev` is the rev that whoever named it has seen. What follows `attempts` is ours: why the repo is wanted, which of
+    the two streams it belongs on (the high one is read first), and what each failed try ended with.
+    """
 
     did: str
     host: str = ""
@@ -117,6 +124,9 @@ class RepoJob(Struct, frozen=True, kw_only=True):
     status: str | None = None
     active: bool = True
     attempts: int = 0
+    reason: str | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    history: tuple[str, ...] | UnsetType = UNSET
 
 
 _encoder = msgspec.json.Encoder()

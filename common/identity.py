@@ -75,6 +75,11 @@ def document_url(did: str, plc_url: str) -> str:
     raise GiveUp("did_unsupported", did[:80])
 
 
+def is_resolvable(did: str) -> bool:
+    """Whether it is a DID of a method that the network uses."""
+    return is_did(did) and (_PLC.fullmatch(did) or _WEB.fullmatch(did)) is not None
+
+
 def did_key(key: PublicKey) -> str:
     """`did:key:z...`, the inverse of key_of_did_key."""
     codec = b"\xe7\x01" if key.curve == "k256" else b"\x80\x24"

@@ -9,11 +9,10 @@ import io
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import orjson
 from aiohttp import (
@@ -35,17 +34,17 @@ from yarl import URL
 from common.errors import BadInput, GiveUp, TryLater
 from common.public_addresses import allow_list, checked_url, is_public, origin_of, redirected
 from common.public_dns import ForbiddenAddress, PublicResolver
+from common.rate_limits import retry_after
 
 LATER_REASONS = ("unreachable", "timeout", "too_slow", "truncated_body", "rate_limited", "server_error")
 BAD_REASONS = (
     *("forbidden_url", "forbidden_address", "too_many_redirects", "encoded_body", "too_large", "bad_response"),
     *("bad_json", "bad_text"),
 )
-LONGEST_RETRY_AFTER_SECONDS = 3600.0
 MAX_REDIRECTS = 3
 MAX_ERROR_BYTES = 64 << 10
 USER_AGENT = "sluice (AT Protocol indexer)"
-OnBytes = Callable[[int], None]
+OnHeaders = Callable[[Mapping[str, str]], None]
 _ERROR_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
 
@@ -66,6 +65,12 @@ class Budget:
 
 LARGE = Budget()
 SMALL = Budget(headers_seconds=10.0, total_seconds=15.0)
+
+
+class Sink(Protocol):
+    """Where a body goes, part by part. It may raise to stop the download."""
+
+    def write(self, part: bytes, /) -> object: ...
 
 
 class Refused(GiveUp):
@@ -111,7 +116,12 @@ class Outbound:
             headers=self._headers,
             auto_decompress=False,
             trust_env=False,
+            timeout=ClientTimeout(total=None),  # each request has its own; a websocket stays open
         )
+
+    def websocket_client(self, url: str) -> ClientSession:
+        """What may open a websocket at this host, given by its http(s) URL. Raises BadInput as a request does."""
+        return self._trusted if origin_of(checked_url(url, self._allowed)) in self._allowed else self._guarded
 
     async def get_json(self, url: str, max_bytes: int, budget: Budget = SMALL) -> Any:
         try:
@@ -125,58 +135,69 @@ class Outbound:
         except UnicodeDecodeError as error:
             raise BadInput("bad_text", str(error)) from error
 
-    async def download(
-        self, url: str, max_bytes: int, budget: Budget = LARGE, *, on_bytes: OnBytes = lambda size: None
-    ) -> bytes:
-        """The body. `on_bytes` hears the size of each part as it comes, and may raise to stop it."""
+    async def download(self, url: str, max_bytes: int, budget: Budget = LARGE) -> bytes:
+        """The body."""
+        body = io.BytesIO()
+        await self.download_into(body, url, max_bytes, budget)
+        return body.getvalue()
+
+    async def download_into(
+        self,
+        sink: Sink,
+        url: str,
+        max_bytes: int,
+        budget: Budget = LARGE,
+        *,
+        on_headers: OnHeaders = lambda headers: None,
+    ) -> None:
+        """The body goes to the sink as it comes; `on_headers` hears those of the answer, whatever its status."""
         try:
             async with asyncio.timeout(budget.total_seconds):
-                return await self._follow(checked_url(url, self._allowed), max_bytes, budget, on_bytes)
+                response = await self._follow(checked_url(url, self._allowed), budget)
+                async with response:
+                    on_headers(response.headers)
+                    await _raise_for_status(response, budget)
+                    await _copy_body(response, sink, max_bytes, budget)
         except TimeoutError as error:
             raise TryLater("timeout", str(error)) from error
         except (ClientError, HttpProcessingError, OSError) as error:
             raise _translated(error) from error
 
-    async def _follow(self, url: URL, max_bytes: int, budget: Budget, on_bytes: OnBytes) -> bytes:
+    async def _follow(self, url: URL, budget: Budget) -> ClientResponse:
+        """The first answer that is no redirect."""
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._answer(url, budget) as response:
-                location = response.headers.get("Location")
-                if response.status not in (301, 302, 303, 307, 308) or location is None:
-                    await _raise_for_status(response, budget)
-                    return await _body(response, max_bytes, budget, on_bytes)
+            response = await self._ask(url, budget)
+            location = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or location is None:
+                return response
+            response.close()
             url = redirected(url, location, self._allowed)
         raise BadInput("too_many_redirects", str(url.origin()))
 
-    @asynccontextmanager
-    async def _answer(self, url: URL, budget: Budget) -> AsyncIterator[ClientResponse]:
+    async def _ask(self, url: URL, budget: Budget) -> ClientResponse:
         session = self._trusted if origin_of(url) in self._allowed else self._guarded
         limits = ClientTimeout(total=None, connect=budget.connect_seconds, sock_read=budget.window_seconds)
         async with asyncio.timeout(budget.headers_seconds):
-            response = await session.get(url, allow_redirects=False, timeout=limits)
-        async with response:
-            yield response
+            return await session.get(url, allow_redirects=False, timeout=limits)
 
 
-async def _body(
-    response: ClientResponse, max_bytes: int, budget: Budget, on_bytes: OnBytes = lambda size: None
-) -> bytes:
+async def _copy_body(response: ClientResponse, sink: Sink, max_bytes: int, budget: Budget) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadInput("encoded_body", response.headers["Content-Encoding"][:40])
     if (response.content_length or 0) > max_bytes:
         raise BadInput("too_large", f"{response.content_length} bytes announced")
-    body = io.BytesIO()
+    size = 0
     window_end, wanted = time.monotonic() + budget.window_seconds, budget.window_bytes
-    async for chunk in response.content.iter_any():
-        on_bytes(len(chunk))
-        body.write(chunk)
-        if body.tell() > max_bytes:
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > max_bytes:
             raise BadInput("too_large", f"more than {max_bytes} bytes")
+        sink.write(part)
         if time.monotonic() < window_end:
             continue
-        if body.tell() < wanted:
-            raise TryLater("too_slow", f"{body.tell()} bytes")
-        window_end, wanted = time.monotonic() + budget.window_seconds, body.tell() + budget.window_bytes
-    return body.getvalue()
+        if size < wanted:
+            raise TryLater("too_slow", f"{size} bytes")
+        window_end, wanted = time.monotonic() + budget.window_seconds, size + budget.window_bytes
 
 
 async def _raise_for_status(response: ClientResponse, budget: Budget) -> None:
@@ -187,25 +208,12 @@ async def _raise_for_status(response: ClientResponse, budget: Budget) -> None:
         raise TryLater("rate_limited", f"HTTP {status}", retry_after(response.headers, time.time()))
     if status >= 500 or status in (408, 425):
         raise TryLater("server_error", f"HTTP {status}", retry_after(response.headers, time.time()))
+    body = io.BytesIO()
     try:
-        body = await _body(response, MAX_ERROR_BYTES, budget)
+        await _copy_body(response, body, MAX_ERROR_BYTES, budget)
     except BadInput:
-        body = b""
-    raise Refused(status, *xrpc_error(body))
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The wait that a host asks for (RFC 9110 10.2.3, or RateLimit-Reset), between 0 seconds and an hour."""
-    text = headers.get("Retry-After") or headers.get("RateLimit-Reset") or ""
-    if text.isascii() and text.isdecimal():
-        seconds = float(text)
-        seconds = seconds - now if seconds > 1e9 else seconds  # RateLimit-Reset of the reference PDS is a Unix time
-    else:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+        body = io.BytesIO()
+    raise Refused(status, *xrpc_error(body.getvalue()))
 
 
 def xrpc_error(body: bytes) -> tuple[str, str]:

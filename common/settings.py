@@ -53,7 +53,8 @@ def load(kind: type[S], environ: Mapping[str, str], prefix: str) -> S:
     Variables that start with the daemon's prefix must all be known; those without it belong to others too.
     """
     declared = {field.metadata["env"]: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    problems = [f"{name} is unknown" for name in environ if name.startswith(prefix) and name not in declared]
+    known = {*declared, *(f"{name}_FILE" for name, field in declared.items() if field.metadata["secret"])}
+    problems = [f"{name} is unknown" for name in environ if name.startswith(prefix) and name not in known]
     values: dict[str, Any] = {}
     for name, field in declared.items():
         raw = environ.get(name)

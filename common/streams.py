@@ -22,6 +22,7 @@ from common.retry import Backoff
 FIREHOSE_LIVE = "firehose_live"
 FIREHOSE_BACKFILL = "firehose_backfill"
 REPO_BACKFILL = "repo_backfill"
+REPO_BACKFILL_HIGH = "repo_backfill_high"  # jobs of the same shape, for which those of repo_backfill wait
 REPO_BACKFILL_DLQ = "repo_backfill_dlq"
 LABEL_LIVE = "label_live"
 _START = b"0-0"
@@ -108,7 +109,7 @@ class StreamConsumer:
         self._redis = redis
         self._name = name
         self._field = field.encode()
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._claim_idle_seconds = claim_idle_seconds
         self._on_ack_failure = on_ack_failure
         self._in_hand: set[bytes] = set()
@@ -195,7 +196,7 @@ class StreamConsumer:
             self.group,
             self._name,
             {self.stream: after},
-            self._batch_size,
+            self.batch_size,
             int(BLOCK_SECONDS * 1000) if block else None,
         )
         return list(reply[0][1]) if reply else []
@@ -208,7 +209,7 @@ class StreamConsumer:
         await self._touch()
         while True:
             self._claim_from, rows, _ = await self._redis.xautoclaim(
-                self.stream, self.group, self._name, idle_ms, self._claim_from, count=self._batch_size
+                self.stream, self.group, self._name, idle_ms, self._claim_from, count=self.batch_size
             )
             if self._claim_from == _START:
                 self._next_claim = time.monotonic() + self._claim_idle_seconds / 3

@@ -34,6 +34,7 @@ class Health:
     def __init__(self, progress: Progress) -> None:
         self.started_at = time.time()
         self._runs = False
+        self.remark = ""  # what people have asked for and may forget, told by /readyz
         self._last_beat = time.monotonic()
         self._watch = ProgressWatch(progress, time.time())
         READY.set_function(lambda: not self.complaint())
@@ -86,7 +87,7 @@ def serve_metrics(port: int, health: Health, host: str = "") -> Callable[[], Non
     pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
         "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)),
         "/healthz": lambda: _verdict("" if health.is_alive() else "the event loop stands still"),
-        "/readyz": lambda: _verdict(health.complaint()),
+        "/readyz": lambda: _verdict(health.complaint(), health.remark),
         "/status.json": lambda: (200, "application/json", orjson.dumps(health.status())),
     }
 
@@ -130,5 +131,6 @@ def _look_until(ended: threading.Event, health: Health) -> None:
         health.look()
 
 
-def _verdict(complaint: str) -> tuple[int, str, bytes]:
-    return (503, "text/plain", f"{complaint}\n".encode()) if complaint else (200, "text/plain", b"ok\n")
+def _verdict(complaint: str, remark: str = "") -> tuple[int, str, bytes]:
+    fine = f"ok; {remark}\n" if remark else "ok\n"
+    return (503, "text/plain", f"{complaint}\n".encode()) if complaint else (200, "text/plain", fine.encode())

@@ -16,7 +16,7 @@ from common.outbound import Outbound
 from common.redis_connection import check_redis, open_redis
 from common.settings import load
 from common.stream_gauges import StreamGauges
-from common.streams import LABEL_LIVE, StreamConsumer
+from common.streams import FIREHOSE_BACKFILL, LABEL_LIVE, StreamConsumer
 from common.telemetry import Health, serve_metrics
 from indexer import deletions, handles, metrics, resyncs
 from indexer.database import Database
@@ -26,6 +26,7 @@ from indexer.migrations import check_durability, check_schema
 from indexer.pool_gauges import PoolGauges
 from indexer.records import APPVIEWS
 from indexer.settings import Settings
+from indexer.turns import Turns
 from indexer.work import EventWork, LabelWork, Work
 from indexer.worker import Indexer
 
@@ -91,8 +92,16 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
     if settings.mode in ("label", "all"):
         works[LABEL_LIVE] = (LABELS_FIELD, LabelWork(database))
     ahead = min(max(settings.concurrency - 1, 1), MOST_AHEAD)
+    turns = Turns(settings.live_batches)
     indexers = [
-        Indexer(_consumer(settings, redis, stream, field), work, database, ahead=ahead)
+        Indexer(
+            _consumer(settings, redis, stream, field),
+            work,
+            database,
+            ahead=ahead,
+            turns=turns,
+            is_live=stream != FIREHOSE_BACKFILL,
+        )
         for stream, (field, work) in works.items()
     ]
     gauges = StreamGauges(redis, dict.fromkeys(works, settings.group), on_sample=metrics.show_pending)

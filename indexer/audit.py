@@ -86,7 +86,7 @@ async def audit(
             report.note(aggregate, len(keys), found)
             on_progress(len(keys))
             for key in _keys(found) if repair else ():
-                report.keys_repaired += await _repair(database, aggregate, key)
+                report.keys_repaired += await repair_key(database, aggregate, key)
     return report
 
 
@@ -101,7 +101,7 @@ async def compare(session: Session, aggregate: Aggregate, keys: Sequence[str]) -
     ]
 
 
-async def _repair(database: Database, aggregate: Aggregate, key: str) -> bool:
+async def repair_key(database: Database, aggregate: Aggregate, key: str) -> bool:
     """Whether the key is exact now.
 
     It is moved as indexers move it. One that has not yet moved it waits for our lock, and its rows are not in what we

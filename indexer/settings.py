@@ -27,6 +27,9 @@ class Settings:
         "INDEXER_CONCURRENCY", 2, "batches of one stream in hand, 4 at most: one being applied, the others prepared"
     )
     batch_size: int = env("INDEXER_BATCH_SIZE", 1000, "most entries in a batch, which is a transaction")
+    live_batches: int = env(
+        "INDEXER_LIVE_BATCHES", 8, "live batches for each batch of firehose_backfill, as long as both are waiting"
+    )
     mode: str = env("INDEXER_MODE", "all", "stream, label or all")
     resolve_dids: bool = env("ENABLE_DID_RESOLUTION", True, "look handles up; without it actors have none")
     plc_url: str = env("PLC_URL", "https://plc.directory", "the did:plc directory")

@@ -14,6 +14,7 @@ from indexer.batch import Item
 from indexer.database import Database
 from indexer.dead_letters import DeadLetter
 from indexer.refusals import ERRORS, Verdict, sqlstate, verdict
+from indexer.turns import Turns
 from indexer.work import Portion, Work
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,20 @@ class Indexer:
     While one portion is applied, the one before it is settled and acked, and up to `ahead` more are read and prepared.
     """
 
-    def __init__(self, consumer: StreamConsumer, work: Work, database: Database, *, ahead: int) -> None:
+    def __init__(
+        self,
+        consumer: StreamConsumer,
+        work: Work,
+        database: Database,
+        *,
+        ahead: int,
+        turns: Turns | None = None,
+        is_live: bool = True,
+    ) -> None:
+        """`turns` are shared with the indexers of other streams, of which those that are live go first."""
         self._consumer = consumer
+        self._turns = turns or Turns(1)
+        self._is_live = is_live
         self._work = work
         self._database = database
         self._prepared: asyncio.Queue[Portion | None] = asyncio.Queue(maxsize=ahead)
@@ -39,9 +52,15 @@ class Indexer:
             tasks.create_task(self._apply_all(stop))
             tasks.create_task(self._settle_all(stop))
             async for deliveries in self._consumer.batches(stop):
+                if self._is_live:
+                    in_full = len(deliveries) >= self._consumer.batch_size
+                    self._turns.live_was_read(self._consumer.stream, in_full=in_full)
                 for items in self._work.portions(await self._decode(deliveries, stop)):
                     metrics.ACTIVE_TASKS.inc()
+                    if self._is_live:
+                        self._turns.live_comes()
                     await self._prepared.put(await self._work.prepare(items))
+            self._turns.live_was_read(self._consumer.stream, in_full=False)
             await self._prepared.put(None)
 
     async def _decode(self, deliveries: list[Delivery], stop: asyncio.Event) -> list[Item]:
@@ -57,6 +76,8 @@ class Indexer:
 
     async def _apply_all(self, stop: asyncio.Event) -> None:
         while portion := await self._prepared.get():
+            if not self._is_live:
+                await self._turns.backfill()
             with metrics.batch_timer(self._consumer.stream):
                 done = await self._do(self._work.apply, portion, stop)
             if done:
@@ -76,6 +97,8 @@ class Indexer:
         """What could not be written because the daemon stops stays pending."""
         self._consumer.release([item.delivery for item in portion.items])
         metrics.ACTIVE_TASKS.dec()
+        if self._is_live:
+            self._turns.live_goes()
 
     async def _do(self, step: Step, portion: Portion, stop: asyncio.Event) -> bool:
         """True when the step is done: a portion that Postgres refuses is halved until the culprit is alone.

@@ -32,12 +32,14 @@ _COMMIT_REASONS = (
     *("too_big", "bad_car", "truncated_car", "bad_cid", "bad_op", "bad_path", "unknown_action", "superseded"),
     *("missing_block", "bad_block_hash", "bad_record"),
 )
+_CHAIN_REASONS = ("duplicate", "inactive_account")
 _SUBSCRIPTION_ERRORS = (
     *("unreachable", "refused", "closed", "idle", "protocol", "oversized", "fenced"),
     *("future_cursor", "consumer_too_slow", "error_frame"),
 )
 
 
+NOTHING: Mapping[str, int] = {}
 _BY_ACTION = {CreateEvent: CREATES, UpdateEvent: UPDATES, DeleteEvent: DELETES}
 
 
@@ -76,7 +78,7 @@ FIREHOSE = Source(
     STREAM_EVENTS,
     count_firehose,
     ("#commit", "#sync", "#identity", "#account", "#info", "error", "unknown", "unreadable"),
-    _FRAME_REASONS + _COMMIT_REASONS,
+    _FRAME_REASONS + _COMMIT_REASONS + _CHAIN_REASONS,
     _SUBSCRIPTION_ERRORS,
 )
 LABELER = Source(
@@ -96,7 +98,7 @@ LISTING = Source(
     REPOS_WRITTEN,
     count_nothing,
     (),
-    ("bad_row", "unwritten", "other"),
+    ("bad_row", "current", "unwritten", "other"),
     ("page", "fenced"),
 )
 
@@ -133,9 +135,12 @@ class Account:
         for reason, number in dropped.items():
             self._dropped.get(reason, self._dropped["other"]).inc(number)
 
-    def written(self, count: int) -> None:
+    def written(self, count: int, dropped: Mapping[str, int] = NOTHING) -> None:
+        """`count` held units are dealt with; of those, some were no news and are dropped after all."""
         IN_MEMORY.dec(count)
-        self._source.written.inc(count)
+        self._source.written.inc(count - sum(dropped.values()))
+        for reason, number in dropped.items():
+            self._dropped[reason].inc(number)
 
     def discarded(self, count: int) -> None:
         """Held units are thrown away, to be received again."""

@@ -1,39 +1,35 @@
 """Where the ingester's parts meet: settings -> services."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
-from redis.asyncio import Redis
 
-from common.backpressure import Room
 from common.collection_filter import CollectionFilter
-from common.daemon import Service, run_daemon
+from common.daemon import run_daemon
 from common.errors import BadInput, CannotStart
-from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD
-from common.identity import Identities
+from common.identity import Identities, is_resolvable
 from common.logs import log_as_json
 from common.outbound import USER_AGENT, Outbound
 from common.redis_connection import check_redis, open_redis
+from common.repo_states import RepoStates
 from common.settings import load
-from common.stream_gauges import HIGH_WATER, StreamGauges, watched
-from common.streams import REPO_BACKFILL, StreamWriter
+from common.stream_gauges import StreamGauges, watched
+from common.streams import REPO_BACKFILL_HIGH
+from common.syntax import is_nsid
 from common.telemetry import Health, serve_metrics
-from ingester import frames, label_frames
-from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
-from ingester.batching import BatchLimits
-from ingester.connection import ReadFrame
-from ingester.cursors import cursor_key
-from ingester.intake import Intake, Verify
-from ingester.label_verification import LabelVerification
-from ingester.metrics import LENGTHS, PROGRESS, HostMeter, Listings, Pressure, show_lengths
-from ingester.repo_listing import RepoListing
+from ingester.admin import serve_admin
+from ingester.controls import Controls, LiveFilter
+from ingester.gaps import GapLedger
+from ingester.known_repos import KnownRepos
+from ingester.metrics import LENGTHS, PROGRESS, Pressure, show_lengths
+from ingester.repo_gauges import RepoGauges
 from ingester.settings import MODES, Settings
-from ingester.subscription import Subscription
-from ingester.upstream import Upstream, upstreams
+from ingester.sources import Sources, Work
+from ingester.switches import Switch
+from ingester.upstream import upstreams
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -46,26 +42,31 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
-        allowed = [*settings.outbound_allow, *(relay.origin for relay in work.listed)]
-        parts = _Parts(
+        allowed = [
+            *settings.outbound_allow,
+            *(relay.origin for relay in (*work.listed, *work.firehoses, *work.host_lists)),
+        ]
+        states = RepoStates(redis)
+        outbound = await stack.enter_async_context(Outbound(allow=allowed))
+        sources = Sources(
             settings=settings,
             redis=redis,
             http=await stack.enter_async_context(_websocket_client()),
-            outbound=await stack.enter_async_context(Outbound(allow=allowed)),
+            outbound=outbound,
+            identities=Identities(outbound, settings.plc_url, capacity=1000),
             pressure=Pressure(),
+            ledger=GapLedger(redis),
+            filter=LiveFilter(work.is_wanted),
+            known=KnownRepos(states),
         )
-        gauges = StreamGauges(redis, watched(tuple(LENGTHS)), on_sample=show_lengths)
-        await run_daemon(health.beat, gauges.run, *parts.services(work), grace_seconds=settings.grace_seconds)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the mode and the hosts ask for."""
-
-    firehoses: tuple[Upstream, ...]
-    listed: tuple[Upstream, ...]
-    labelers: tuple[Upstream, ...]
-    is_wanted: CollectionFilter
+        switches = [Switch(redis, source) for source in sources.of(work)]
+        controls = Controls(redis, switches, sources.filter, partial(setattr, health, "remark"))
+        admin = serve_admin(controls, settings.admin_host, settings.admin_port, settings.admin_token)
+        await stack.enter_async_context(admin)
+        gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
+        repos = RepoGauges(states)
+        watches = (health.beat, gauges.run, repos.run, sources.ledger.watch, controls.watch)
+        await run_daemon(*watches, *(switch.run for switch in switches), grace_seconds=settings.grace_seconds)
 
 
 def work_of(settings: Settings) -> Work:
@@ -77,109 +78,27 @@ def work_of(settings: Settings) -> Work:
         raise CannotStart(f"INGESTER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
     if not (settings.idle_seconds > 0 and settings.labeler_idle_seconds > 0):
         raise CannotStart("INGESTER_IDLE_SECONDS and INGESTER_LABELER_IDLE_SECONDS must be above 0")
+    if settings.listing_collection and not is_nsid(settings.listing_collection):
+        raise CannotStart(f"INGESTER_LISTING_COLLECTION: {settings.listing_collection!r} is no collection")
+    if settings.listing_repeat_hours < 0:
+        raise CannotStart("INGESTER_LISTING_REPEAT_HOURS must not be below 0")
     try:
         is_wanted = CollectionFilter(settings.collections)
     except BadInput as bad:
         raise CannotStart(f"INGESTER_COLLECTIONS: {bad.detail!r} is no collection") from bad
     relays = upstreams("INGESTER_RELAY_HOSTS", settings.relay_hosts)
-    labelers = upstreams("INGESTER_LABELER_HOSTS", settings.labeler_hosts)
+    dids = tuple(name for name in settings.labeler_hosts if name.startswith("did:"))
+    if odd := [did for did in dids if dids.count(did) > 1 or not is_resolvable(did)]:
+        raise CannotStart(f"INGESTER_LABELER_HOSTS: {odd[0]!r} is there twice, or is no did:plc or did:web")
+    labelers = upstreams("INGESTER_LABELER_HOSTS", tuple(it for it in settings.labeler_hosts if it not in dids))
     return Work(
         firehoses=relays if "firehose" in modes else (),
         listed=relays if "backfill" in modes else (),
+        host_lists=upstreams("INGESTER_LIST_HOSTS_OF", settings.list_hosts_of) if "backfill" in modes else (),
         labelers=labelers if "labeler" in modes else (),
+        labeler_dids=dids if "labeler" in modes else (),
         is_wanted=is_wanted,
     )
-
-
-@dataclass(frozen=True)
-class _Subscribed:
-    """One kind of subscription: what it is called, how its frames are read and where they go."""
-
-    source: Source
-    lexicon: str
-    read_frame: ReadFrame
-    field: str
-    idle_seconds: float
-    verification: Callable[[Upstream, Account], Verify] | None = None
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What the services share."""
-
-    settings: Settings
-    redis: Redis
-    http: ClientSession
-    outbound: Outbound
-    pressure: Pressure
-
-    def services(self, work: Work) -> Iterator[Service]:
-        settings = self.settings
-        repos = _Subscribed(
-            FIREHOSE,
-            "com.atproto.sync.subscribeRepos",
-            partial(frames.events_of, is_wanted=work.is_wanted),
-            EVENT_FIELD,
-            settings.idle_seconds,
-        )
-        labels = _Subscribed(
-            LABELER,
-            "com.atproto.label.subscribeLabels",
-            label_frames.events_of,
-            LABELS_FIELD,
-            settings.labeler_idle_seconds,
-            self._label_verification() if settings.verify_labels else None,
-        )
-        yield from (self._intake(repos, relay) for relay in work.firehoses)
-        yield from (self._intake(labels, labeler) for labeler in work.labelers)
-        listings = Listings(len(work.listed))
-        yield from (self._listing(relay, listings) for relay in work.listed)
-
-    def _intake(self, what: _Subscribed, upstream: Upstream) -> Service:
-        source, settings = what.source, self.settings
-        account, meter = Account(source), HostMeter(source.name, upstream.host)
-        subscription = Subscription(
-            self.http,
-            f"{upstream.websocket_url}/xrpc/{what.lexicon}",
-            what.read_frame,
-            idle_seconds=what.idle_seconds,
-            account=account,
-            meter=meter,
-        )
-        return Intake(
-            self.redis,
-            subscription,
-            StreamWriter(self.redis, source.stream, what.field, self._room(source.stream)),
-            cursor_key=cursor_key(source.stream, upstream),
-            limits=BatchLimits(settings.batch_size, settings.batch_bytes, settings.batch_timeout_ms / 1000),
-            account=account,
-            meter=meter,
-            verify=what.verification(upstream, account) if what.verification else None,
-        ).run
-
-    def _label_verification(self) -> Callable[[Upstream, Account], Verify]:
-        """All labelers share what is known of their DIDs."""
-        identities = Identities(self.outbound, self.settings.plc_url, capacity=1000)
-        return lambda upstream, account: LabelVerification(identities, upstream, account).verified
-
-    def _listing(self, relay: Upstream, listings: Listings) -> Service:
-        room = self._room(REPO_BACKFILL)
-        writer = StreamWriter(self.redis, REPO_BACKFILL, JOB_FIELD, room)
-        account = Account(LISTING)
-        return RepoListing(
-            self.redis, self.outbound, relay, writer=writer, room=room, account=account, listings=listings
-        ).run
-
-    def _room(self, stream: str) -> Room:
-        """Each writer has its own, for each waits for itself."""
-        HIGH_WATER.labels(stream).set(self.settings.high_water_mark)
-        return Room(
-            self.redis,
-            stream,
-            self.settings.high_water_mark,
-            memory_share=self.settings.memory_share,
-            on_pressure=self.pressure.of_writer(),
-        )
 
 
 def _websocket_client() -> ClientSession:

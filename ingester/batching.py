@@ -1,8 +1,9 @@
 """What has been read and not yet written: one batch fills while another is being written, and no more."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from ingester.chain import Told
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,10 @@ class BatchLimits:
 
 @dataclass(slots=True)
 class Batch:
-    """Payloads for one stream. Written, they take the cursor to `seq`; there may be none, for frames without events."""
+    """Frames for one stream. Written, they take the cursor to `seq`; they may be without entries."""
 
-    payloads: list[bytes] = field(default_factory=list)
+    frames: list[Told] = field(default_factory=list)
+    entries: int = 0
     units: int = 0
     size_bytes: int = 0
     seq: int = 0
@@ -42,15 +44,19 @@ class Buffer:
     async def room(self) -> None:
         await self._room.wait()
 
-    def add(self, payloads: Sequence[bytes], units: int, seq: int, time: str) -> None:
-        """To be called only when there is `room`, so that a reader which is cancelled waiting has added nothing."""
-        batch = self._batch
-        batch.payloads.extend(payloads)
-        batch.units += units
+    def add(self, told: Told) -> None:
+        """To be called only when there is `room`, so that a reader which is cancelled waiting has added nothing.
+
+        A frame without entries counts as one: it may be work all the same.
+        """
+        batch, payloads = self._batch, told.frame.payloads
+        batch.frames.append(told)
+        batch.entries += max(1, len(payloads))
+        batch.units += told.units
         batch.size_bytes += sum(map(len, payloads))
-        batch.seq, batch.time = seq, time or batch.time
+        batch.seq, batch.time = told.seq, told.time or batch.time
         self._begun.set()
-        if len(batch.payloads) >= self._limits.entries or batch.size_bytes >= self._limits.size_bytes:
+        if batch.entries >= self._limits.entries or batch.size_bytes >= self._limits.size_bytes:
             self._due.set()
             self._room.clear()
 

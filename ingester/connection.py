@@ -39,13 +39,21 @@ class Connection:
     """`position` is the highest sequence number delivered; `started_at` the one asked for."""
 
     def __init__(
-        self, socket: ClientWebSocketResponse, position: int, read_frame: ReadFrame, account: Account, meter: HostMeter
+        self,
+        socket: ClientWebSocketResponse,
+        position: int,
+        read_frame: ReadFrame,
+        account: Account,
+        meter: HostMeter,
+        *,
+        on_outdated: Callable[[], None] = lambda: None,
     ) -> None:
         self.position = self.started_at = position
         self._socket = socket
         self._read_frame = read_frame
         self._account = account
         self._meter = meter
+        self._on_outdated = on_outdated
         self._messages = 0
         self._delivering = False
         self._complained = False
@@ -119,7 +127,8 @@ class Connection:
             fields = {"notice": notice.name, "detail": notice.text, "cursor": self.started_at}
             if notice.name == "OutdatedCursor" and self.started_at:
                 self._meter.outdated.inc()
-                log.error("the host no longer has the events after our cursor: backfill what was missed", extra=fields)
+                self._on_outdated()
+                log.error("the host no longer has the events after our cursor", extra=fields)
             else:
                 log.info("the host says", extra=fields)
         return None

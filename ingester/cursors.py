@@ -7,13 +7,18 @@ from redis.asyncio import Redis
 
 from common.errors import CannotStart
 from common.redis_connection import outlast
-from ingester.upstream import Upstream
 
 LISTING_DONE = "!ingester-done"
 
 
-def cursor_key(stream: str, upstream: Upstream) -> str:
-    return f"{stream}:cursor:{upstream.host}"
+def cursor_key(stream: str, host: str) -> str:
+    """`host` in its canonical spelling, or the DID of a labeler that is followed."""
+    return f"{stream}:cursor:{host}"
+
+
+def source_key(stream: str, host: str) -> str:
+    """Beside the cursor: how far the host has ever been read (common/repo_states.py)."""
+    return f"{stream}:source:{host}"
 
 
 async def stored_cursor(redis: Redis, key: str, stop: asyncio.Event) -> str | None:

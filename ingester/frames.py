@@ -10,8 +10,9 @@ from common.dag_cbor import cid_text, is_cid
 from common.dag_json import to_json
 from common.errors import BadInput
 from common.events import AccountEvent, CreateEvent, DeleteEvent, IdentityEvent, RepoEvent, StreamEvent, UpdateEvent
+from common.repo import read_commit as read_signed
 from common.syntax import is_did, is_tid, split_path
-from ingester.framing import FrameResult, Message, dropped_whole, is_time, read_message, text_of, unread
+from ingester.framing import ChainLink, FrameResult, Message, dropped_whole, is_time, read_message, text_of, unread
 
 MAX_OPS = 200
 MAX_COMMIT_BYTES = 2_000_000
@@ -30,6 +31,7 @@ class Commit(Struct, frozen=True):
     rev: str
     ops: list[Any]
     car: Car
+    link: ChainLink | None
 
 
 def events_of(frame: bytes, is_wanted: CollectionTest) -> FrameResult:
@@ -43,7 +45,7 @@ def events_of(frame: bytes, is_wanted: CollectionTest) -> FrameResult:
             case "#commit":
                 return events_of_commit(read_commit(message), is_wanted)
             case "#sync":
-                return _only(message, _read_sync(message))
+                return _read_sync(message)
             case "#identity":
                 return _only(message, _read_identity(message))
             case "#account":
@@ -63,19 +65,21 @@ def read_commit(message: Message) -> Commit:
         raise BadInput("bad_frame", "ops or blocks")
     if len(ops) > MAX_OPS or len(blocks) > MAX_COMMIT_BYTES:
         raise BadInput("too_big", f"{len(ops)} operations, {len(blocks)} bytes")
+    did, rev, car = _did(body, "repo"), _rev(body), read_car(blocks, leave_out_bad_hashes=True)
     return Commit(
         seq=_seq(message),
         time=_time(body),
-        did=_did(body, "repo"),
+        did=did,
         cid=cid_text(body.get("commit", b"")),
-        rev=_rev(body),
+        rev=rev,
         ops=ops,
-        car=read_car(blocks, leave_out_bad_hashes=True),
+        car=car,
+        link=_link(did, rev, body, car),
     )
 
 
 def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
-    """The last word on each path. If nothing but the filter stops the operations, the commit itself is still told."""
+    """The last word on each path. If the filter leaves no operation, or there was none, the commit itself is told."""
     latest = {op["path"]: op for op in commit.ops if _has_path(op)}
     events: list[StreamEvent] = []
     dropped: dict[str, int] = {}
@@ -92,7 +96,7 @@ def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
         except BadInput as bad:
             dropped[bad.reason] = dropped.get(bad.reason, 0) + 1
     received = len(commit.ops)
-    if filtered and filtered == received:
+    if filtered == received:
         events.append(RepoEvent(seq=commit.seq, time=commit.time, did=commit.did, commit=commit.cid, rev=commit.rev))
         received += 1
     return FrameResult(
@@ -103,6 +107,7 @@ def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
         received=received,
         filtered=filtered,
         dropped=dropped,
+        link=commit.link,
     )
 
 
@@ -137,18 +142,34 @@ def _event_of_op(commit: Commit, op: dict[str, Any], path: str) -> StreamEvent:
     )
 
 
-def _read_sync(message: Message) -> RepoEvent:
-    blocks = message.body.get("blocks")
+def _read_sync(message: Message) -> FrameResult:
+    body = message.body
+    blocks = body.get("blocks")
     if not isinstance(blocks, bytes) or len(blocks) > MAX_SYNC_BYTES:
         raise BadInput("bad_frame", "blocks")
     car = read_car(blocks, leave_out_bad_hashes=True)
     _block(car, car.root)
-    return RepoEvent(
-        seq=_seq(message),
-        time=_time(message.body),
-        did=_did(message.body, "did"),
-        commit=cid_text(car.root),
-        rev=_rev(message.body),
+    did, rev = _did(body, "did"), _rev(body)
+    event = RepoEvent(seq=_seq(message), time=_time(body), did=did, commit=cid_text(car.root), rev=rev)
+    return _only(message, event, _link(did, rev, body, car, is_sync=True))
+
+
+def _link(did: str, rev: str, body: dict[str, Any], car: Car, *, is_sync: bool = False) -> ChainLink | None:
+    """None if there is no commit of this repo at this rev in the CAR. Some servers say "" for a `since` of null."""
+    try:
+        commit = read_signed(car.blocks.get(car.root, b""))
+    except BadInput:
+        return None
+    if (commit.did, commit.rev) != (did, rev):
+        return None
+    since, before = body.get("since"), body.get("prevData")
+    return ChainLink(
+        did=did,
+        rev=rev,
+        since=since if not is_sync and isinstance(since, str) and is_tid(since) else None,
+        data=commit.data,
+        prev_data=bytes(before) if not is_sync and is_cid(before) else None,
+        is_sync=is_sync,
     )
 
 
@@ -175,8 +196,10 @@ def _read_account(message: Message) -> AccountEvent:
     )
 
 
-def _only(message: Message, event: RepoEvent | IdentityEvent | AccountEvent) -> FrameResult:
-    return FrameResult(kind=message.kind, seq=message.seq, time=event.time, events=(event,), received=1)
+def _only(
+    message: Message, event: RepoEvent | IdentityEvent | AccountEvent, link: ChainLink | None = None
+) -> FrameResult:
+    return FrameResult(kind=message.kind, seq=message.seq, time=event.time, events=(event,), received=1, link=link)
 
 
 def _block(car: Car, cid: bytes) -> bytes:

@@ -28,12 +28,29 @@ class Signed(Struct, frozen=True):
     signature: bytes
 
 
+class ChainLink(Struct, frozen=True):
+    """How a commit, or a #sync, ties in with its repo's history.
+
+    `data` is the raw CID of the tree's root after it, `prev_data` that before it: None for commits of old servers,
+    which do not say, and for a #sync, which only says what the repo is now. `since` is the rev before it, if any.
+    """
+
+    did: str
+    rev: str
+    since: str | None
+    data: bytes
+    prev_data: bytes | None
+    is_sync: bool
+
+
 class FrameResult(Struct, frozen=True, kw_only=True):
     """What one frame brought: received = units of `events` + filtered + dropped, always.
 
     A unit is an operation, an identity, account or sync event, a mark of a commit that was filtered away, or a label.
     A frame that is dropped whole is one unit. `name` and `text` are those of an error or of a notice. `signed` has one
-    for each label of `events`, in their order, until they have been verified.
+    for each label of `events`, in their order, until they have been verified. `link` ties a commit or #sync to its
+    repo's history; `desync` is (did, reason) of a repo that we no longer know, for its commit could not be verified, or
+    not all of it. `refused_rev` is the rev that a commit without a link claims.
     """
 
     kind: str
@@ -46,6 +63,9 @@ class FrameResult(Struct, frozen=True, kw_only=True):
     dropped: dict[str, int] = {}
     name: str = ""
     text: str = ""
+    link: ChainLink | None = None
+    desync: tuple[str, str] | None = None
+    refused_rev: str = ""
 
 
 def read_message(frame: bytes) -> Message:

@@ -8,15 +8,15 @@ from functools import partial
 from redis.asyncio import Redis
 
 from common.daemon import stopped_within
-from common.events import encode_event
 from common.retry import Backoff
-from common.streams import Fenced, StreamWriter
+from common.streams import Fenced
 from ingester.accounts import Account, units
 from ingester.batching import BatchLimits, Buffer
 from ingester.cursors import sequence_number, stored_cursor
 from ingester.framing import FrameResult
 from ingester.metrics import HostMeter
 from ingester.subscription import Subscription
+from ingester.writing import BatchWriter
 
 Verify = Callable[[FrameResult], Awaitable[FrameResult]]
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Intake:
         self,
         redis: Redis,
         subscription: Subscription,
-        writer: StreamWriter,
+        writer: BatchWriter,
         *,
         cursor_key: str,
         limits: BatchLimits,
@@ -88,17 +88,17 @@ class Intake:
         held = units(result.events)
         self._held += held
         self._account.accept(result, held)
-        buffer.add([encode_event(event) for event in result.events], held, result.seq, result.time)
+        buffer.add(self._writer.told(result, held))
 
     async def _write(self, buffer: Buffer, stored: str, stop: asyncio.Event) -> None:
         while (batch := await buffer.take()) is not None:
             self._meter.received(batch.seq, batch.time)
-            seq = str(batch.seq)
-            if not await self._writer.append_with_cursor(batch.payloads, self._cursor_key, stored, seq, stop):
+            dropped = await self._writer.write(batch, self._cursor_key, stored, stop)
+            if dropped is None:
                 return
-            stored = seq
+            stored = str(batch.seq)
             self._held -= batch.units
-            self._account.written(batch.units)
+            self._account.written(batch.units, dropped)
             self._meter.saved(batch.seq)
             self._backoff.reset()
 

@@ -1,7 +1,7 @@
 """Whether a label is the word of the labeler at this host: its `src` and its signature (spec: label, signing labels).
 
-A host is configured by its name. Its labeler is the first `src` whose DID document names this host as the labeler's
-endpoint; whoever else is named as `src` from then on is foreign, and nobody is asked about them.
+Where a host is configured by its name, its labeler is the first `src` whose DID document names this host as the
+labeler's endpoint; whoever else is named as `src` from then on is foreign, and nobody is asked about them.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ class LabelVerification:
     Meanwhile this host's cursor stays where it is; other hosts have a verification of their own.
     """
 
-    def __init__(self, identities: Identities, upstream: Upstream, account: Account) -> None:
-        """`identities` must know labelers: one without a shared cache."""
+    def __init__(self, identities: Identities, upstream: Upstream, account: Account, did: str = "") -> None:
+        """`identities` must know labelers: one without a shared cache. `did` is the labeler's, where it is known."""
         self._identities = identities
         self._upstream = upstream
         self._account = account
-        self._did = ""  # the labeler's, once it is known
+        self._did = did  # the labeler's, once it is known
         self._complaints: set[str] = set()
 
     async def verified(self, result: FrameResult) -> FrameResult:

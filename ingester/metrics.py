@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge
 from common.progress import Progress
 from common.stream_gauges import StreamSample
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
+from ingester.chain import QUEUED_FOR, RESULTS
 
 _ACCOUNT = (
     "ingester_received_total + ingester_labeler_events_total + ingester_backfill_repos_fetched_total ="
@@ -73,6 +74,48 @@ OUTDATED = Counter(
     "OutdatedCursor notices: the host no longer had the events after our cursor.",
     ["source", "host"],
 )
+GAPS = Counter(
+    "ingester_gaps", "Gaps written into the ledger: what a source skipped or could not say.", ["source", "kind"]
+)
+GAPS_UNCLOSED = Gauge(
+    "ingester_gaps_unclosed", "Gaps of the ledger that have not been made good; all ingesters share it.", ["source"]
+)
+PDS_DUE = Gauge("ingester_pds_hosts_due", "PDSes whose repos are to be listed now; all ingesters share them.")
+PDS_LISTINGS = Counter("ingester_pds_listings", "Listings of a PDS, by how they ended: listed or failed.", ["outcome"])
+for _outcome in ("listed", "failed"):
+    PDS_LISTINGS.labels(_outcome)
+PAUSED = Gauge(
+    "ingester_source_paused",
+    "1 while people have paused this source, else 0. The labelers set by DID are called by-did-1 and so on.",
+    ["source", "host"],
+)
+
+
+CHAIN = Counter(
+    "ingester_chain",
+    "Frames about a repo, by what they were to what was known of it; docs/architecture.md has the results.",
+    ["result"],
+)
+RESYNCS = Counter(
+    "ingester_resyncs_queued",
+    "Repos put on repo_backfill_high, by why we are no longer in step with them.",
+    ["reason"],
+)
+REPOS_KNOWN = Gauge("ingester_repos_known", "Repos of which something is known.")
+REPOS_DESYNCHRONISED = Gauge(
+    "ingester_repos_desynchronised", "Repos that we are out of step with: queued for a backfill, or given up by it."
+)
+for _result in sorted(set(RESULTS.values())):
+    CHAIN.labels(_result)
+for _reason in QUEUED_FOR:
+    RESYNCS.labels(_reason)
+
+
+def count_judged(results: Mapping[str, int], queued: Mapping[str, int]) -> None:
+    for result, frames in results.items():
+        CHAIN.labels(result).inc(frames)
+    for reason, repos in queued.items():
+        RESYNCS.labels(reason).inc(repos)
 
 
 # events come in and go nowhere
@@ -100,15 +143,18 @@ class HostMeter:
         self._last_event = LAST_EVENT.labels(source, host)
         self.regressions = REGRESSIONS.labels(source, host)
         self.outdated = OUTDATED.labels(source, host)
+        self.is_connected = False
 
     @contextmanager
     def connection(self) -> Iterator[None]:
         CONNECTIONS.inc()
         self._connected.set(1)
+        self.is_connected = True
         try:
             yield
         finally:
             self._connected.set(0)
+            self.is_connected = False
             CONNECTIONS.dec()
 
     def received(self, seq: int, time: str) -> None:
@@ -148,11 +194,11 @@ class Listings:
         self._hosts = hosts
         self._complete: set[str] = set()
 
-    def show(self, host: str, *, complete: bool) -> None:
-        (self._complete.add if complete else self._complete.discard)(host)
+    def show(self, host: str, is_complete: bool) -> None:
+        (self._complete.add if is_complete else self._complete.discard)(host)
         BACKFILL_COMPLETE.set(1 if len(self._complete) == self._hosts else 0)
 
 
 def show_lengths(samples: Mapping[str, StreamSample]) -> None:
-    for stream, sample in samples.items():
-        LENGTHS[stream].set(sample.length)
+    for stream, gauge in LENGTHS.items():
+        gauge.set(samples[stream].length)

@@ -6,11 +6,12 @@ import time
 
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSServerHandshakeError
 
-from common.outbound import retry_after
+from common.rate_limits import retry_after
 from common.retry import Backoff
 from ingester.accounts import Account
 from ingester.connection import CLOSE_SECONDS, Connection, Deliver, Ending, ReadFrame
 from ingester.framing import ERROR, FrameResult
+from ingester.gap_watch import GapWatch
 from ingester.metrics import HostMeter
 
 MAX_FRAME_BYTES = 8 << 20  # the protocol allows 5 MB, more than most libraries do unless told
@@ -32,6 +33,7 @@ class Subscription:
         idle_seconds: float,
         account: Account,
         meter: HostMeter,
+        gaps: GapWatch | None = None,
     ) -> None:
         self._http = http
         self._url = url
@@ -39,6 +41,7 @@ class Subscription:
         self._idle_seconds = idle_seconds
         self._account = account
         self._meter = meter
+        self._gaps = gaps
         self._backoff = Backoff(0.5, 60.0)
         self._trouble = ""
         self._oversized = 0
@@ -56,9 +59,13 @@ class Subscription:
         except (ClientError, OSError, TimeoutError) as error:
             return self._ended(Ending("unreachable", str(error) or type(error).__name__), position)
         log.info("connected", extra={"url": self._url, "cursor": position})
-        connection = Connection(socket, position, self._read_frame, self._account, self._meter)
+        on_outdated = self._gaps.outdated if self._gaps else lambda: None
+        connection = Connection(socket, position, self._read_frame, self._account, self._meter, on_outdated=on_outdated)
+        watched = self._gaps.watching(position, deliver) if self._gaps else deliver
         with self._meter.connection():
-            ending = await connection.run(deliver, self._idle_seconds)
+            ending = await connection.run(watched, self._idle_seconds)
+        if ending.reason == "future_cursor" and self._gaps:
+            await self._gaps.future()
         if connection.position > position:
             self._backoff.reset()
             self._trouble, self._oversized = "", 0
@@ -90,7 +97,7 @@ class Subscription:
             if ending.reason == "future_cursor":
                 log.error(
                     "the host does not know our cursor: it was reset, or is another host. Trying again; if it stays so,"
-                    " delete the cursor's key to begin with the oldest event that the host has, and backfill",
+                    " pause the source and begin with the oldest event: sluice cursor set HOST 0 --force",
                     extra=fields,
                 )
             else:

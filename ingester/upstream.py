@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from common.errors import CannotStart
+from common.errors import BadInput, CannotStart
 
 _HOST = re.compile(
     r"(?:(?P<scheme>wss?|https?)://)?"
@@ -46,10 +46,25 @@ def upstreams(variable: str, names: tuple[str, ...]) -> tuple[Upstream, ...]:
     return tuple(hosts)
 
 
+def upstream_of(url: str) -> Upstream:
+    """The host of a base URL in somebody's DID document. Raises BadInput("forbidden_url")."""
+    found = _parsed(url)
+    if found is None:
+        raise BadInput("forbidden_url", url[:80])
+    return found
+
+
 def _upstream(variable: str, name: str) -> Upstream:
+    found = _parsed(name)
+    if found is None:
+        raise CannotStart(f"{variable}: {name!r} is no host; it looks like bsky.network or ws://127.0.0.1:2470")
+    return found
+
+
+def _parsed(name: str) -> Upstream | None:
     match = _HOST.fullmatch(name)
     if match is None or int(match["port"] or 1) not in range(1, 65536):
-        raise CannotStart(f"{variable}: {name!r} is no host; it looks like bsky.network or ws://127.0.0.1:2470")
+        return None
     tls = (match["scheme"] or "wss").lower() in ("wss", "https")
     host = match["host"].lower() + (f":{int(match['port'])}" if match["port"] else "")
     return Upstream(host, tls, int(match["port"] or (443 if tls else 80)))

@@ -16,17 +16,24 @@ from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
 from sluice.audit import run as run_audit
+from sluice.backfill_commands import backfill, resync
 from sluice.connecting import connected
+from sluice.cursor_commands import cursor_app
+from sluice.dead_commands import dead_app
 from sluice.demo import Demo, Options, Servers
+from sluice.gap_commands import gaps_app
 from sluice.look_commands import explain, status_app, top, verify
 from sluice.process_exit import ended_by
+from sluice.reindex import reindex
 from sluice.show import ProgressView, print_json, print_result
+from sluice.source_commands import filter_app, source_app
+from sluice.status_backfill import status_backfill
 from sluice.status_page import serving
 from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
 PAGE_LOOK_SECONDS = 1.0
-TRY, RUN, LOOK = "Try it", "Run it", "Look at what runs"
+TRY, RUN, LOOK, FETCH = "Try it", "Run it", "Look at what runs", "Fetch, and mend"
 SHIPPED = RECORDINGS / "full.tar.zst"
 
 app = typer.Typer(
@@ -37,6 +44,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(gaps_app, name="gaps")
+app.add_typer(cursor_app, name="cursor")
+app.add_typer(source_app, name="source")
+app.add_typer(filter_app, name="filter")
 
 RedisUrl = Annotated[str, typer.Option(help="A Redis that runs already; without it one is started.")]
 PostgresUrl = Annotated[str, typer.Option(help="A Postgres that runs already; without it one is started.")]
@@ -162,9 +174,15 @@ async def _migrate() -> int:
     return 0
 
 
+app.command(rich_help_panel=LOOK)(top)
+app.command(rich_help_panel=LOOK)(explain)
+app.command(rich_help_panel=LOOK)(verify)
+status_app.command("backfill")(status_backfill)
 app.add_typer(status_app, name="status", rich_help_panel=LOOK)
-for command in (top, explain, verify):
-    app.command(rich_help_panel=LOOK)(command)
+app.command(rich_help_panel=FETCH)(backfill)
+app.command(rich_help_panel=FETCH)(resync)
+app.command(rich_help_panel=FETCH)(reindex)
+app.add_typer(dead_app, name="dead", rich_help_panel=FETCH)
 
 
 def main() -> None:

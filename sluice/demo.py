@@ -121,7 +121,18 @@ class Demo:
             outbound_allow=host,
         )
         servers = self.options.servers
-        return Wiring(self.stage.redis_url, self.stage.postgres_url, servers.schema, upstream, folder, disposable=True)
+        return Wiring(
+            self.stage.redis_url,
+            self.stage.postgres_url,
+            servers.schema,
+            upstream,
+            folder,
+            disposable=True,
+            extra={
+                "ingester": {"INGESTER_LISTING_SKIPS_WHOLE": "false"},  # to see that a backfill changes nothing
+                "backfiller": {"BACKFILLER_HOST_REQUESTS_PER_SECOND": "1000"},  # nobody minds on loopback
+            },
+        )
 
     async def play(self) -> Result:
         """Raises DaemonFailed when a daemon ends that should run."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
-from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
+from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH
 from indexer.names import own_schema
 
-PARKED = f"{REPO_BACKFILL}:parked"
 LISTED = b"!ingester-done"
-_STREAMS = (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, FIREHOSE_BACKFILL)
+_STREAMS = (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH, FIREHOSE_BACKFILL)
+_PARKED = tuple(f"{stream}:parked" for stream in (REPO_BACKFILL, REPO_BACKFILL_HIGH))
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,15 @@ class Watch:
             pipe.mget([f"{stream}:cursor:{self._host}" for stream in (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL)])
             for stream in _STREAMS:
                 pipe.xlen(stream)
-            pipe.zcard(PARKED)
-            (live, labels, listing), *lengths, parked = await pipe.execute()
+            for parked in _PARKED:
+                pipe.zcard(parked)
+            (live, labels, listing), *counts = await pipe.execute()
         return Progress(
             frames=int(live or 0),
             labels=int(labels or 0),
             listed=listing == LISTED,
-            lengths=dict(zip(_STREAMS, lengths, strict=True)),
-            parked=parked,
+            lengths=dict(zip(_STREAMS, counts, strict=False)),
+            parked=sum(counts[len(_STREAMS) :]),
             look_ups=await self._look_ups(),
         )
 

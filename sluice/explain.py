@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import asyncpg
@@ -11,8 +12,10 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
+from backfiller.ledger import Ledger
 from common.errors import CannotStart
 from common.redis_connection import open_redis
+from common.repo_states import RepoStates
 from common.settings import load
 from common.streams import REPO_BACKFILL, REPO_BACKFILL_DLQ
 from common.syntax import authority_of, collection_of, is_did
@@ -22,6 +25,19 @@ from indexer.settings import Settings
 from sluice.connecting import connected
 
 MOST_LETTERS = 20
+# what the letters of common/chain.py stand for
+CHAIN = {
+    "n": "nothing known but the account",
+    "w": "whole",
+    "W": "whole, by a snapshot ahead of the stream",
+    "f": "followed since a commit, never fetched",
+    "c": "out of step: a broken chain",
+    "s": "out of step: a #sync with another root",
+    "r": "out of step: the account came back",
+    "u": "out of step: the account is said to be desynchronised",
+    "v": "out of step: a commit that could not be verified",
+}
+ACCOUNT = {"+": "active", "-": "inactive", "m": "inactive, and commits came all the same"}
 MOST_READ = 10_000  # entries of the dead-letter stream that are looked through
 Section = list[dict[str, Any]]
 
@@ -33,8 +49,11 @@ _OF_ACCOUNT = {
         SELECT split_part(uri, '/', 4) AS collection, count(*) AS records, max(rev) AS newest_rev
         FROM {app}.record WHERE did = $1 GROUP BY 1 ORDER BY 1""",
     "deleted records remembered": """
-        SELECT count(*) AS tombstones, max(rev) AS newest_rev
-        FROM {own}.tombstone WHERE did = $1 HAVING count(*) > 0""",
+        SELECT split_part(uri, '/', 4) AS collection, count(*) AS records, max(rev) AS newest_rev
+        FROM (SELECT uri, rev FROM {own}.tombstone WHERE did = $1
+              UNION ALL SELECT uri, rev FROM {own}.life
+              WHERE deleted AND uri >= 'at://' || $1 || '/' AND uri < 'at://' || $1 || '0') AS gone
+        GROUP BY 1 ORDER BY 1""",
     "snapshots on their way": "SELECT rev, records, seen::text, collections FROM {own}.snapshot WHERE did = $1",
     "waits for": """
         SELECT 'its handle' AS what, due_at, attempts FROM {own}.handle_check WHERE did = $1
@@ -46,7 +65,8 @@ _OF_ACCOUNT = {
 _OF_RECORD = {
     "record": """
         SELECT cid, rev, "indexedAt", "takedownRef", length(json) AS characters FROM {app}.record WHERE uri = $1""",
-    "deleted": "SELECT rev, time FROM {own}.tombstone WHERE uri = $1",
+    "deleted": "SELECT rev FROM {own}.tombstone WHERE uri = $1",
+    "versions that are gone": "SELECT rev, since, until, deleted FROM {own}.life WHERE uri = $1 ORDER BY rev",
     "lost to an earlier one": 'SELECT "duplicateOf", "indexedAt" FROM {app}.duplicate_record WHERE uri = $1',
     "still to be settled": "SELECT true AS unsettled FROM {own}.unsettled WHERE uri = $1",
     "counts": 'SELECT "likeCount", "repostCount", "replyCount", "quoteCount" FROM {app}.post_agg WHERE uri = $1',
@@ -110,13 +130,20 @@ async def _rows(connection: Any, names: Names, uri: str) -> Section:
 
 
 async def _jobs(redis: Redis, did: str) -> dict[str, Any]:
-    """Whether a backfill of this repo is parked, or was given up. What Redis cannot say now is said to be unknown."""
+    """What Redis knows of the repo: its chain, its last backfill, and jobs. If it does not answer, that is said."""
     story: dict[str, Any] = {}
     try:
+        (state,) = await RepoStates(redis).read([did])
+        (outcome,) = await Ledger(redis, REPO_BACKFILL).known_of([did])
         parked = [job async for job, _ in redis.zscan_iter(f"{REPO_BACKFILL}:parked", match=f'*"{did}"*')]
         buried: Any = await redis.xrevrange(REPO_BACKFILL_DLQ, count=MOST_READ)
     except (RedisError, OSError) as error:
         return {"jobs": f"redis does not answer: {error}"}
+    if state:
+        seen = {"rev": state.rev, "chain": CHAIN.get(state.status, state.status), "account": ACCOUNT[state.account]}
+        _tell(story, "what the ingester knows", [seen])
+    if outcome:
+        _tell(story, "its last backfill", [asdict(outcome)])
     _tell(story, "jobs that wait for their next try", [json.loads(job) for job in parked])
     quoted = f'"{did}"'.encode()
     letters = [

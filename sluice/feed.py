@@ -20,6 +20,8 @@ class FeedFaults:
 
     cut_after: int | None = None  # frames after which every connection breaks off
     opening: bytes | None = None  # sent first; the connection ends there if it is an error frame
+    oldest_seq: int = 0  # frames before this one are no longer kept
+    hides_outdated: bool = False  # a reader who asks for those is not told that they are gone
 
 
 class Feed:
@@ -78,8 +80,8 @@ class Feed:
                 await socket.send_bytes(refusal)
                 await socket.close()
                 return
-            if self.faults.opening is not None:
-                await socket.send_bytes(self.faults.opening)
+            if (opening := self._opening(cursor)) is not None:
+                await socket.send_bytes(opening)
             await self._send_frames(socket, len(self) if cursor is None else self._after(cursor))
         except ConnectionError:
             return
@@ -93,6 +95,11 @@ class Feed:
         if cursor is not None and cursor > self.last_seq:
             return error_frame("FutureCursor", "Cursor in the future.")
         return None
+
+    def _opening(self, cursor: int | None) -> bytes | None:
+        if cursor and cursor + 1 < self.faults.oldest_seq and not self.faults.hides_outdated:
+            return info_frame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events")
+        return self.faults.opening
 
     async def _send_frames(self, socket: web.WebSocketResponse, index: int) -> None:
         """Until the connection is to be cut. Waiting for the socket to drain is the backpressure."""
@@ -127,7 +134,7 @@ class Feed:
         return self._recorded.seq(index) if index < recorded else self._appended[index - recorded][0]
 
     def _after(self, cursor: int) -> int:
-        return bisect_right(range(len(self)), cursor, key=self._seq)
+        return bisect_right(range(len(self)), max(cursor, self.faults.oldest_seq - 1), key=self._seq)
 
 
 def error_frame(name: str, message: str = "") -> bytes:

@@ -5,7 +5,6 @@ Also a process of its own: python -m sluice.network RECORDING [--port N] [--pace
 
 import argparse
 import asyncio
-import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from common.daemon import entrypoint, run_daemon
 from sluice.feed import Feed
+from sluice.lists import Lists, xrpc_error
 from sluice.recording import RecordedRepo, Recording
 
 RECORDED_HOST = "http://localhost:"  # what every service of a recording is called in its DID documents
@@ -46,8 +46,10 @@ class RecordedNetwork:
         self.recording = recording
         self.firehose = Feed(recording.frames, pace)
         self.labels = Feed(recording.labels, pace)
+        self.lists = Lists(recording)
         self.faults = Faults()
         self.requests: Counter[str] = Counter()
+        self.lives_at = ""  # what DID documents call its services, if not by its own address
         self._repos = {repo.did: repo for repo in recording.repos}
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         self._port = port
@@ -78,7 +80,9 @@ class RecordedNetwork:
         routes.add_get(f"{sync}.getRepo", self._get_repo)
         routes.add_get(f"{sync}.getLatestCommit", self._get_latest_commit)
         routes.add_get(f"{sync}.getRepoStatus", self._get_repo_status)
-        routes.add_get(f"{sync}.listRepos", self._list_repos)
+        routes.add_get(f"{sync}.listRepos", self.lists.repos)
+        routes.add_get(f"{sync}.listReposByCollection", self.lists.repos_by_collection)
+        routes.add_get(f"{sync}.listHosts", self.lists.hosts)
         routes.add_get("/xrpc/com.atproto.identity.resolveHandle", self._resolve_handle)
         routes.add_get("/xrpc/com.atproto.server.describeServer", self._describe_server)
         routes.add_get("/xrpc/_health", self._health)
@@ -105,7 +109,7 @@ class RecordedNetwork:
         car = self.recording.car(repo.did)
         if car is None:
             message = f"The recording holds no repo of {repo.did}"
-            raise _xrpc_error("MethodNotImplemented", message, web.HTTPNotImplemented)
+            raise xrpc_error("MethodNotImplemented", message, web.HTTPNotImplemented)
         return web.Response(body=car, content_type="application/vnd.ipld.car")
 
     async def _get_latest_commit(self, request: web.Request) -> web.Response:
@@ -118,20 +122,6 @@ class RecordedNetwork:
         absent = {"status"} if repo.active else {"rev"}
         return web.json_response({name: value for name, value in found.items() if name not in absent})
 
-    async def _list_repos(self, request: web.Request) -> web.Response:
-        """Pages of `limit` (500; at most 1000) rows; the last one has no cursor."""
-        try:
-            start, limit = int(request.query.get("cursor") or 0), int(request.query.get("limit", 500))
-        except ValueError:
-            raise _xrpc_error("InvalidRequest", "limit and cursor are numbers here") from None
-        if start < 0 or not 1 <= limit <= 1000:
-            raise _xrpc_error("InvalidRequest", "limit must be from 1 to 1000")
-        page = self.recording.repos[start : start + limit]
-        answer: dict[str, Any] = {"repos": [_listed(repo) for repo in page]}
-        if start + limit < len(self.recording.repos):
-            answer["cursor"] = str(start + limit)
-        return web.json_response(answer)
-
     async def _describe_server(self, _: web.Request) -> web.Response:
         return web.json_response({"did": "did:web:localhost", "availableUserDomains": [".test"]})
 
@@ -139,19 +129,19 @@ class RecordedNetwork:
         return web.json_response({"version": f"recording {self.recording.name}"})
 
     async def _unknown_method(self, request: web.Request) -> web.Response:
-        raise _xrpc_error("MethodNotImplemented", request.match_info["method"], web.HTTPNotImplemented)
+        raise xrpc_error("MethodNotImplemented", request.match_info["method"], web.HTTPNotImplemented)
 
     def _known_repo(self, request: web.Request) -> RecordedRepo:
         did = request.query.get("did", "")
         if did not in self._repos:
-            raise _xrpc_error("RepoNotFound", f"Could not find repo for DID: {did}")
+            raise xrpc_error("RepoNotFound", f"Could not find repo for DID: {did}")
         return self._repos[did]
 
     def _active_repo(self, request: web.Request) -> RecordedRepo:
         repo = self._known_repo(request)
         if not repo.active:
             name = INACTIVE.get(repo.status or "", "RepoNotFound")
-            raise _xrpc_error(name, f"Repo is {repo.status}: {repo.did}")
+            raise xrpc_error(name, f"Repo is {repo.status}: {repo.did}")
         return repo
 
     # handles
@@ -159,7 +149,7 @@ class RecordedNetwork:
     async def _resolve_handle(self, request: web.Request) -> web.Response:
         did = self.recording.handles.get(request.query.get("handle", "").lower())
         if did is None:
-            raise _xrpc_error("HandleNotFound", "Unable to resolve handle")
+            raise xrpc_error("HandleNotFound", "Unable to resolve handle")
         return web.json_response({"did": did})
 
     async def _well_known_did(self, request: web.Request) -> web.Response:
@@ -178,20 +168,11 @@ class RecordedNetwork:
 
     def _here(self, service: dict[str, Any]) -> dict[str, Any]:
         recorded = service["serviceEndpoint"].startswith(RECORDED_HOST)
-        return {**service, "serviceEndpoint": self.url} if recorded else service
+        return {**service, "serviceEndpoint": self.lives_at or self.url} if recorded else service
 
     async def _plc_export(self, _: web.Request) -> web.Response:
         """As recorded: the operations are signed, so nothing in them can be changed."""
         return web.Response(body=self.recording.plc, content_type="application/jsonlines")
-
-
-def _listed(repo: RecordedRepo) -> dict[str, Any]:
-    row = {"did": repo.did, "head": repo.head, "rev": repo.rev, "active": repo.active}
-    return row if repo.status is None else {**row, "status": repo.status}
-
-
-def _xrpc_error(name: str, message: str, kind: type[web.HTTPException] = web.HTTPBadRequest) -> web.HTTPException:
-    return kind(text=json.dumps({"error": name, "message": message}), content_type="application/json")
 
 
 async def main(arguments: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ async def _daemon(http: aiohttp.ClientSession, address: str) -> Daemon:
     kind = kind_of(samples)
     if not kind:
         return Daemon(address, "", "answers, but is no daemon of sluice")
-    return Daemon(address, kind, "" if complaint == "ok" else complaint[:200], samples)
+    return Daemon(address, kind, "" if complaint.startswith("ok") else complaint[:200], samples)
 
 
 def _reason(error: Exception) -> str:

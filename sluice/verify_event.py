@@ -27,6 +27,7 @@ _TRACES = (
     ("did", "DELETE FROM {app}.actor WHERE did = $1"),
     ("did", "DELETE FROM {app}.actor_sync WHERE did = $1"),
     ("uri", "DELETE FROM {own}.tombstone WHERE uri = $1"),
+    ("uri", "DELETE FROM {own}.life WHERE uri = $1"),
     ("did", "DELETE FROM {own}.repo WHERE did = $1"),
     ("did", "DELETE FROM {own}.handle_check WHERE did = $1"),
 )

@@ -21,6 +21,7 @@ from sluice.network import RecordedNetwork
 from sluice.recording import Recording
 
 INPUT, OUTPUT, DLQ, GROUP = "repo_backfill", "firehose_backfill", "repo_backfill_dlq", "repo_backfill_group"
+HIGH = "repo_backfill_high"
 PARKED = f"{INPUT}:parked"
 
 LEDGER = ("repos_processed", "repos_failed", "records_extracted", "records_filtered", "records_unreadable")
@@ -37,6 +38,7 @@ def environment(redis_url: str, plc_url: str, *origins: str, **changes: str) -> 
         "OUTBOUND_ALLOW": ",".join(url.removeprefix("http://") for url in (plc_url, *origins)),
         "BACKFILLER_CONSUMER": "backfiller1",
         "BACKFILLER_RETRY_INITIAL_BACKOFF_MS": "1",
+        "BACKFILLER_HOST_REQUESTS_PER_SECOND": "1000",
         "GRACE_SECONDS": "2",
         **changes,
     }
@@ -57,17 +59,25 @@ async def backfiller(environ: Mapping[str, str]) -> AsyncIterator[None]:
                 task.cancel()
 
 
-async def enqueue(redis: Redis, dids: Iterable[str]) -> None:
+async def enqueue(redis: Redis, dids: Iterable[str], stream: str = INPUT, **fields: Any) -> None:
     for did in dids:
-        await redis.xadd(INPUT, {"repo": encode_event(RepoJob(did=did, host="https://relay.test"))})
+        await redis.xadd(stream, {"repo": encode_event(RepoJob(did=did, host="https://relay.test", **fields))})
 
 
 async def idle(redis: Redis) -> bool:
     """In one look: a job may be on its way from one to the other."""
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.xlen(INPUT)
-        pipe.zcard(PARKED)
+        for stream in (INPUT, HIGH):
+            pipe.xlen(stream)
+            pipe.zcard(f"{stream}:parked")
         return not any(await pipe.execute())
+
+
+def no_entries(redis: Redis, stream: str) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return not await redis.xlen(stream)
+
+    return look
 
 
 def metric(name: str, **labels: str) -> float:

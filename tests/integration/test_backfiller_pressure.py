@@ -2,15 +2,20 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from backfiller import memory
+from backfiller import spool
+from backfiller.ledger import Ledger
+from backfiller.outcomes import Finished
 from backfiller.parking import Parking
+from backfiller.settlements import Settlements
 from common.backpressure import Room
 from common.delivery import Delivery
 from common.streams import StreamConsumer
@@ -18,6 +23,7 @@ from sluice.recording import Recording
 from tests.backfilling import (
     DLQ,
     GROUP,
+    HIGH,
     INPUT,
     OUTPUT,
     PARKED,
@@ -30,11 +36,14 @@ from tests.backfilling import (
     idle,
     leaves,
     metric,
+    no_entries,
     ours,
     output,
     silence,
 )
 from tests.waiting import until
+
+DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 
 
 @pytest.fixture
@@ -93,47 +102,67 @@ async def test_hosts_that_never_answer_keep_only_their_own_slots(
     assert await redis.xlen(INPUT) + await redis.zcard(PARKED) == len(lost)
 
 
-async def test_no_more_is_held_in_memory_than_there_is_room_for(
-    redis: Redis, redis_url: str, basic: Recording, monkeypatch: pytest.MonkeyPatch
+async def test_repos_that_find_no_room_in_memory_go_to_disk(
+    redis: Redis, redis_url: str, basic: Recording, tmp_path: Path
 ) -> None:
-    """Two repos are all but there, and a third does not fit: it comes later, at no cost in tries."""
-    monkeypatch.setattr(memory, "WAIT_SECONDS", 0.1)
-    first, second, third = (repo.did for repo in basic.repos[:3])
-    sizes = {did: len(basic.car(did) or b"") for did in (first, second, third)}
-    two_are_in_hand, one_was_deferred = asyncio.Event(), asyncio.Event()
+    """All are under way together, all but their last bytes: one fits in memory."""
+    sizes = {repo.did: len(basic.car(repo.did) or b"") for repo in basic.repos}
+    go_on = asyncio.Event()
 
     async def hesitate(request: web.Request) -> web.StreamResponse:
         car = basic.car(request.query["did"]) or b""
         response = web.StreamResponse(headers={"Content-Length": str(len(car))})
         await response.prepare(request)
         await response.write(car[:-1])
-        await one_was_deferred.wait()
+        await go_on.wait()
         await response.write(car[-1:])
         return response
 
-    async def follow(request: web.Request) -> web.StreamResponse:
-        await two_are_in_hand.wait()
-        return web.Response(body=basic.car(request.query["did"]))
-
-    def in_hand() -> bool:
-        return metric("backfiller_bytes_in_hand") == sizes[first] + sizes[second] - 2
-
-    before = metric("backfiller_deferrals_total", reason="memory_full"), metric("backfiller_repos_failed_total")
-
-    def deferred() -> bool:
-        return metric("backfiller_deferrals_total", reason="memory_full") > before[0]
+    def in_hand() -> tuple[float, float]:
+        return metric("backfiller_bytes_in_hand"), metric("backfiller_bytes_on_disk")
 
     async with host() as pds:
-        pds.serve(basic, first, hesitate)
-        pds.serve(basic, second, hesitate)
-        pds.serve(basic, third, follow)
+        for did in sizes:
+            pds.serve(basic, did, hesitate)
         await enqueue(redis, sizes)
-        assert sum(sizes.values()) > 2 * max(sizes.values()) + 2
-        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_CAR_BYTES=str(max(sizes.values())))):
-            await until(in_hand)
-            two_are_in_hand.set()
+        small = {
+            "BACKFILLER_MEMORY_BYTES": str(8 * min(sizes.values())),
+            "BACKFILLER_HOST_CONCURRENCY": "99",
+            "BACKFILLER_SPOOL_FOLDER": str(tmp_path),
+        }
+        async with backfiller(environment(redis_url, pds.url, **small)):
+            await until(lambda: sum(in_hand()) == sum(sizes.values()) - len(sizes))
+            memory, disk = in_hand()
+            assert memory <= 8 * min(sizes.values())
+            assert 0 < memory < disk
+            go_on.set()
+            await until(lambda: idle(redis))
+            assert in_hand() == (0, 0)
+    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(sizes)
+    found = await output(redis)
+    assert all(found[did].paths == ours(leaves(basic.car(did) or b"")) for did in sizes)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_full_disk_costs_no_try_and_nothing_is_lost(
+    redis: Redis, redis_url: str, basic: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "WAIT_SECONDS", 0.05)
+    sizes = {repo.did: len(basic.car(repo.did) or b"") for repo in basic.repos}
+    before = metric("backfiller_deferrals_total", reason="disk_full"), metric("backfiller_repos_failed_total")
+
+    def deferred() -> bool:
+        return metric("backfiller_deferrals_total", reason="disk_full") > before[0]
+
+    async with host() as pds:
+        for did in sizes:
+            pds.serve(basic, did)
+        await enqueue(redis, sizes)
+        settings = environment(redis_url, pds.url, BACKFILLER_MEMORY_BYTES="8")
+        async with backfiller({**settings, "BACKFILLER_SPOOL_BYTES": str(min(sizes.values()) - 1)}):
             await until(deferred)
-            one_was_deferred.set()
+            assert await redis.xlen(OUTPUT) == 0
+        async with backfiller({**settings, "BACKFILLER_SPOOL_BYTES": str(max(sizes.values()))}):
             await until(lambda: idle(redis))
     assert metric("backfiller_repos_failed_total") == before[1]
     assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(sizes)
@@ -215,6 +244,45 @@ async def test_no_more_jobs_are_in_hand_than_four_for_each_download(redis: Redis
                 await until(lambda: metric("backfiller_repos_running") > 4, seconds=0.3)
 
 
+async def test_an_urgent_repo_overtakes_a_queue_whose_places_are_all_taken(
+    redis: Redis, redis_url: str, recording: OpenRecording
+) -> None:
+    """Every place of the others waits for a host that is silent; what was asked for with priority is done meanwhile."""
+    tiny = recording("load-tiny")
+    urgent, *others = [repo.did for repo in tiny.repos if repo.active]
+    async with host() as silent, host() as pds:
+        for did in others:
+            silent.serve(tiny, did, *[silence] * 99)
+            pds.document(tiny, did, silent.url)
+        pds.serve(tiny, urgent)
+        await enqueue(redis, others)
+        few = {"BACKFILLER_CONCURRENCY": "1", "BACKFILLER_HOST_CONCURRENCY": "1"}
+        async with backfiller(environment(redis_url, pds.url, silent.url, **few)):
+            await until(silent.requests.total)
+            await enqueue(redis, [urgent], HIGH)
+
+            async def urgent_one_is_out() -> bool:
+                return (await output(redis))[urgent].whole
+
+            await until(urgent_one_is_out)
+            await until(no_entries(redis, HIGH))
+            assert silent.requests.total() == 1
+    assert await redis.xlen(INPUT) + await redis.zcard(PARKED) == len(others)
+
+
+async def test_an_urgent_repo_that_fails_comes_back_as_urgent(redis: Redis, redis_url: str, basic: Recording) -> None:
+    did = basic.repos[0].did
+    async with host() as pds:
+        pds.serve(basic, did, web.Response(status=500, headers={"Retry-After": "1"}))
+        await enqueue(redis, [did], HIGH)
+        async with backfiller(environment(redis_url, pds.url)):
+            await until(lambda: redis.zcard(f"{HIGH}:parked"))
+            assert not await redis.zcard(PARKED)
+            await until(no_entries(redis, HIGH))
+            await until(lambda: idle(redis))
+    assert (await output(redis))[did].whole
+
+
 async def test_of_many_who_wait_for_room_one_watches(redis: Redis) -> None:
     await redis.xadd(OUTPUT, {"event": "{}"})
     told: list[tuple[bool, float]] = []
@@ -236,6 +304,10 @@ async def test_of_many_who_wait_for_room_one_watches(redis: Redis) -> None:
 # a Redis that is full, replies that are lost
 
 
+def settlements(redis: Redis, consumer: StreamConsumer) -> Settlements:
+    return Settlements(redis, consumer, Ledger(redis, INPUT), DLQ, recheck_seconds=60)
+
+
 @pytest.fixture
 async def delivery(redis: Redis) -> AsyncIterator[tuple[StreamConsumer, Delivery]]:
     consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
@@ -251,7 +323,7 @@ async def test_parking_twice_parks_once_even_if_the_job_is_back_already(
     """As after a reply that was lost: the script ran, and is sent again."""
     consumer, entry = delivery
     stop = asyncio.Event()
-    parking = Parking(redis, consumer, DLQ)
+    parking = Parking(redis, consumer)
     await parking.park(entry, b"job", 0.0, stop)
     assert await redis.zcard(PARKED) == 1
     assert await redis.xlen(INPUT) == 0
@@ -260,16 +332,18 @@ async def test_parking_twice_parks_once_even_if_the_job_is_back_already(
         await until(lambda: redis.xlen(INPUT))
         stop.set()
     await parking.park(entry, b"job", 0.0, asyncio.Event())
-    await parking.bury(entry, {"repo": b"job"}, asyncio.Event())
+    await settlements(redis, consumer).bury(entry, DID, {"repo": b"job"}, asyncio.Event())
+    await settlements(redis, consumer).finish(entry, DID, Finished("done"), "", asyncio.Event())
     assert await redis.zcard(PARKED) == await redis.xlen(DLQ) == 0
     [(_, fields)] = await redis.xrange(INPUT)
     assert fields == {b"repo": b"job"}
+    assert await Ledger(redis, INPUT).counts() == {}
 
 
 async def test_what_is_not_due_stays_parked(redis: Redis) -> None:
     consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
     await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"])
-    parking, stop = Parking(redis, consumer, DLQ), asyncio.Event()
+    parking, stop = Parking(redis, consumer), asyncio.Event()
     async for later, sooner in consumer.batches(stop):
         await parking.park(later, b"later", 60.0, stop)
         await parking.park(sooner, b"sooner", 0.1, stop)
@@ -286,7 +360,7 @@ async def test_a_full_redis_takes_parked_and_dead_jobs_all_the_same(redis_url: s
     """Otherwise the entries could not leave the stream, and Redis would stay full."""
     consumer = StreamConsumer(redis, INPUT, GROUP, "backfiller1", field="repo", batch_size=10)
     await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"])
-    parking = Parking(redis, consumer, DLQ)
+    parking = Parking(redis, consumer)
     async for first, second in consumer.batches(asyncio.Event()):
         await redis.config_set("maxmemory", 1)
         try:
@@ -294,7 +368,7 @@ async def test_a_full_redis_takes_parked_and_dead_jobs_all_the_same(redis_url: s
                 await redis.xadd(INPUT, {"repo": "x"})
             async with asyncio.timeout(5):
                 await parking.park(first, b"job", 60.0, asyncio.Event())
-                await parking.bury(second, {"repo": b"job"}, asyncio.Event())
+                await settlements(redis, consumer).bury(second, DID, {"repo": b"job"}, asyncio.Event())
         finally:
             await redis.config_set("maxmemory", 0)
         break

@@ -8,21 +8,27 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+from aiohttp import web
 from redis.asyncio import Redis
 
+from backfiller.ledger import Ledger
 from sluice.server import free_port
 from tests.backfilling import (
     DLQ,
     INPUT,
     OUTPUT,
     PARKED,
+    OpenRecording,
     StartNetwork,
     enqueue,
     environment,
+    host,
     idle,
     leaves,
     ours,
     output,
+    silence,
 )
 from tests.waiting import until
 
@@ -76,6 +82,54 @@ async def test_after_kill_9_every_repo_is_done(network: StartNetwork, redis: Red
         assert found[did].in_order
         assert found[did].paths == ours(leaves(served.recording.car(did) or b""))
     assert await redis.xlen(DLQ) == 0
+
+
+@pytest.mark.parametrize("point", ["claimed", "resolved", "half a download", "half of the output"])
+async def test_killed_at_any_point_the_repo_in_hand_is_done_again_and_counts_once(
+    point: str, redis: Redis, redis_url: str, recording: OpenRecording
+) -> None:
+    tiny = recording("load-tiny")
+    did = max((repo.did for repo in tiny.repos if repo.active), key=lambda did: len(tiny.car(did) or b""))
+    car = tiny.car(did) or b""
+    reached = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(car))})
+        if point == "half a download":
+            await response.prepare(request)
+            await response.write(car[: len(car) // 2])
+        reached.set()
+        return await silence(request)
+
+    async def claimed() -> bool:
+        return pds.requests["plc"] > 0
+
+    async def half_is_out() -> bool:
+        return await redis.xlen(OUTPUT) >= 10
+
+    async with host() as pds:
+        answers = [answer] if point in ("resolved", "half a download") else []
+        pds.serve(tiny, did, *answers)
+        if point == "claimed":
+            pds.answers_lookups.clear()
+        await enqueue(redis, [did])
+        settings = environment(redis_url, pds.url)
+        small = {"BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK": "10", "BACKFILLER_BATCH_SIZE": "5"}
+        async with process({**settings, **(small if point == "half of the output" else {})}) as running:
+            await {"claimed": lambda: until(claimed), "half of the output": lambda: until(half_is_out)}.get(
+                point, reached.wait
+            )()
+            running.kill()
+            assert await running.wait() == -signal.SIGKILL
+        assert await redis.xlen(INPUT) == 1
+        assert await Ledger(redis, INPUT).counts() == {}
+        pds.answers_lookups.set()
+        async with process(settings):
+            await until(lambda: idle(redis))
+        found = (await output(redis))[did]
+        assert (found.whole, found.paths) == (True, ours(leaves(car)))
+        assert await Ledger(redis, INPUT).counts() == {"done": 1}
+        assert not await redis.xlen(DLQ)
 
 
 async def test_sigterm_ends_it_with_0_within_the_grace_and_the_work_is_kept(

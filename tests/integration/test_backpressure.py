@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from common.backpressure import Room
+from common.chain import BYTES_PER_REPO
 from common.redis_connection import open_redis
 from common.streams import StreamConsumer, StreamWriter
 from tests.proxy import Proxy
@@ -218,3 +219,32 @@ async def test_nothing_is_lost_when_the_reader_is_slower_than_the_writer(
     assert seen == list(range(500))
     assert longest < 50 + 20
     assert (True, 0.0) in pressure.told
+
+
+async def used(redis: Redis) -> int:
+    return int((await redis.info("memory"))["used_memory"])
+
+
+async def test_what_is_known_of_repos_is_no_pressure_for_it_never_drains(
+    own_redis: Redis, stop: asyncio.Event, pressure: Pressure
+) -> None:
+    await own_redis.config_set("maxmemory", 2 * await used(own_redis))
+    repos = int(0.9 * await used(own_redis) / BYTES_PER_REPO)
+    await own_redis.hset("repo_chain", "repos", repos)
+    assert await Room(own_redis, STREAM, 10, memory_share=0.4, on_pressure=pressure).wait(stop)
+    assert pressure.told == []
+    await own_redis.delete("repo_chain")
+    async with waiting(Room(own_redis, STREAM, 10, memory_share=0.4, on_pressure=pressure), stop):
+        await pressure.looks()
+
+
+async def test_a_redis_that_is_too_small_for_its_repos_is_complained_about_once(
+    own_redis: Redis, stop: asyncio.Event, pressure: Pressure, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = 2 * await used(own_redis)
+    await own_redis.config_set("maxmemory", limit)
+    await own_redis.hset("repo_chain", "repos", limit // BYTES_PER_REPO + 1)
+    room = Room(own_redis, STREAM, 10, on_pressure=pressure)
+    async with waiting(room, stop):
+        await pressure.looks(15)
+    assert caplog.text.count("raise its maxmemory") == 1

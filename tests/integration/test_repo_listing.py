@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,13 +13,17 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from common.backpressure import Room
+from common.events import RepoJob
 from common.outbound import Outbound
 from common.streams import REPO_BACKFILL, StreamWriter
-from ingester import repo_listing
+from ingester import relay_listing, repo_listing
 from ingester.accounts import LISTING, Account
 from ingester.cursors import LISTING_DONE, cursor_key
+from ingester.gaps import GapLedger
 from ingester.metrics import Listings
-from ingester.repo_listing import RepoListing
+from ingester.pages import RepoPages
+from ingester.relay_listing import RelayListing, listed_key
+from ingester.repo_listing import Listed, RepoListing
 from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
 
@@ -32,12 +37,14 @@ class Relay:
     def __init__(self) -> None:
         self.answer: Callable[[str, int], Any] = rows(DIDS)
         self.asked: list[tuple[str, int]] = []
+        self.paths: list[tuple[str, str | None]] = []
         self.before_answering: Callable[[str], Awaitable[None]] = nothing
         self.upstream = Upstream("", False, 0)
 
     async def serve(self, request: web.Request) -> web.Response:
         cursor, limit = request.query.get("cursor", ""), int(request.query["limit"])
         self.asked.append((cursor, limit))
+        self.paths.append((request.path.rpartition(".")[2], request.query.get("collection")))
         await self.before_answering(cursor)
         answer = self.answer(cursor, limit)
         return answer if isinstance(answer, web.Response) else web.json_response(answer)
@@ -66,6 +73,7 @@ async def relay() -> AsyncIterator[Relay]:
     relay = Relay()
     app = web.Application()
     app.router.add_get("/xrpc/com.atproto.sync.listRepos", relay.serve)
+    app.router.add_get("/xrpc/com.atproto.sync.listReposByCollection", relay.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -79,18 +87,42 @@ async def relay() -> AsyncIterator[Relay]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are shortened; what is waited for is as it is."""
     monkeypatch.setattr(repo_listing, "FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(repo_listing, "RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr(relay_listing, "RECHECK_SECONDS", 0.05)
+
+
+async def none(jobs: Sequence[RepoJob]) -> list[bool]:
+    """Nothing is current."""
+    return [False] * len(jobs)
 
 
 @asynccontextmanager
-async def listing(redis: Redis, upstream: Upstream, room: Room | None = None) -> AsyncIterator[None]:
-    stop = asyncio.Event()
+async def one_listing(
+    redis: Redis, upstream: Upstream, room: Room | None = None, collection: str = "", **listed: Any
+) -> AsyncIterator[RepoListing]:
     room = room or Room(redis, REPO_BACKFILL, 100_000)
-    writer = StreamWriter(redis, REPO_BACKFILL, "repo", room)
-    async with Outbound(allow=[upstream.origin]) as outbound, asyncio.TaskGroup() as tasks:
-        service = RepoListing(
-            redis, outbound, upstream, writer=writer, room=room, account=Account(LISTING), listings=Listings(1)
+    async with Outbound(allow=[upstream.origin]) as outbound:
+        yield RepoListing(
+            redis,
+            RepoPages(outbound, upstream.http_url, collection),
+            Listed(
+                **{"host": upstream.host, "key": cursor_key(REPO_BACKFILL, upstream.host), "are_current": none} | listed
+            ),
+            writer=StreamWriter(redis, REPO_BACKFILL, "repo", room),
+            room=room,
+            account=Account(LISTING),
+            ledger=GapLedger(redis),
         )
+
+
+@asynccontextmanager
+async def listing(
+    redis: Redis, upstream: Upstream, room: Room | None = None, *, repeat_seconds: float = 0, **listed: Any
+) -> AsyncIterator[None]:
+    """Listed by a service while it lasts."""
+    stop, key = asyncio.Event(), cursor_key(REPO_BACKFILL, upstream.host)
+    async with one_listing(redis, upstream, room, **listed) as pages, asyncio.TaskGroup() as tasks:
+        show = partial(Listings(1).show, upstream.host)
+        service = RelayListing(redis, pages, key=key, repeat_seconds=repeat_seconds, show_complete=show)
         tasks.create_task(service.run(stop))
         yield
         stop.set()
@@ -104,7 +136,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 
 async def until_done(redis: Redis, upstream: Upstream) -> None:
     async def is_done() -> bool:
-        return await redis.get(cursor_key(REPO_BACKFILL, upstream)) == LISTING_DONE.encode()
+        return await redis.get(cursor_key(REPO_BACKFILL, upstream.host)) == LISTING_DONE.encode()
 
     await eventually(is_done)
 
@@ -162,7 +194,7 @@ async def test_an_empty_page_with_a_cursor_is_not_the_end(redis: Redis, relay: R
 
 
 async def test_a_listing_goes_on_where_it_was_stopped(redis: Redis, relay: Relay) -> None:
-    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "5")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "5")
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
     assert await dids(redis) == DIDS[5:]
@@ -172,7 +204,7 @@ async def test_a_finished_listing_begins_again_when_its_cursor_is_deleted(redis:
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
         await eventually(shows_complete)
-        await redis.delete(cursor_key(REPO_BACKFILL, relay.upstream))
+        await redis.delete(cursor_key(REPO_BACKFILL, relay.upstream.host))
         await until_done(redis, relay.upstream)
     assert await dids(redis) == DIDS * 2
 
@@ -222,24 +254,27 @@ async def test_a_host_that_leads_back_to_the_same_page_is_not_followed(
 
         await eventually(has_come_back)
     assert await dids(redis) == DIDS[:1]
-    assert caplog.text.count("no page of listRepos") == 1
+    assert caplog.text.count("no page of the list of repos") == 1
 
 
 async def test_a_row_that_the_host_cannot_list_is_stepped_over_alone(
     redis: Redis, relay: Relay, caplog: pytest.LogCaptureFixture
 ) -> None:
     skips = moved("ingester_backfill_cursor_skips_total")
-    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "1")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "1")
     relay.answer = rows(DIDS, broken=4)
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
     assert (await dids(redis), skips()) == ([*DIDS[1:4], *DIDS[5:]], 1)
     assert "stepped over a row" in caplog.text
+    (gap,) = await GapLedger(redis).all()
+    assert (gap.source, gap.host, gap.kind) == ("listing", relay.upstream.host, "unlisted_rows")
+    assert (gap.after, gap.before, gap.state) == (4, 6, "open")
 
 
 async def test_no_row_is_stepped_over_while_the_host_is_down(redis: Redis, relay: Relay) -> None:
     skips = moved("ingester_backfill_cursor_skips_total")
-    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "1")
+    await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "1")
     relay.answer = lambda cursor, limit: web.Response(status=500) if len(relay.asked) < 9 else rows(DIDS)(cursor, limit)
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
@@ -265,7 +300,7 @@ async def test_a_cursor_moved_by_another_lister_is_followed_and_no_repo_is_queue
 ) -> None:
     async def another_lister(cursor: str) -> None:
         if cursor == "":
-            await redis.set(cursor_key(REPO_BACKFILL, relay.upstream), "6")
+            await redis.set(cursor_key(REPO_BACKFILL, relay.upstream.host), "6")
 
     relay.before_answering = another_lister
     relay.answer = lambda cursor, limit: rows(DIDS)(cursor, 4)
@@ -273,3 +308,57 @@ async def test_a_cursor_moved_by_another_lister_is_followed_and_no_repo_is_queue
     async with listing(redis, relay.upstream):
         await until_done(redis, relay.upstream)
     assert (await dids(redis), unwritten()) == (DIDS[6:], 4)
+
+
+async def test_a_list_is_read_again_when_its_time_has_come(redis: Redis, relay: Relay) -> None:
+    async with listing(redis, relay.upstream, repeat_seconds=1):
+
+        async def is_listed_twice() -> bool:
+            return await dids(redis) == DIDS * 2
+
+        await eventually(is_listed_twice)
+
+
+async def test_a_restart_does_not_put_off_the_next_listing(redis: Redis, relay: Relay) -> None:
+    key = cursor_key(REPO_BACKFILL, relay.upstream.host)
+    await redis.mset({key: LISTING_DONE, listed_key(key): 17})
+    async with listing(redis, relay.upstream, repeat_seconds=3600):
+
+        async def is_listed() -> bool:
+            return await dids(redis) == DIDS
+
+        await eventually(is_listed)
+
+
+async def test_repos_that_are_current_are_counted_and_not_queued(redis: Redis, relay: Relay) -> None:
+    async def are_current(jobs: Sequence[RepoJob]) -> list[bool]:
+        return [job.did < DIDS[5] for job in jobs]
+
+    current = moved("ingester_dropped_total", source="listing", reason="current")
+    async with one_listing(redis, relay.upstream, are_current=are_current) as pages:
+        assert await pages.to_its_end(asyncio.Event())
+    assert (await dids(redis), current()) == (DIDS[5:], 5)
+
+
+async def test_the_repos_of_a_collection_are_asked_for_by_its_name(redis: Redis, relay: Relay) -> None:
+    async with one_listing(redis, relay.upstream, collection="app.bsky.actor.profile") as pages:
+        assert await pages.to_its_end(asyncio.Event())
+    assert await dids(redis) == DIDS
+    assert relay.paths == [("listReposByCollection", "app.bsky.actor.profile")]
+
+
+async def test_a_host_that_fails_again_and_again_is_let_go(redis: Redis, relay: Relay) -> None:
+    relay.answer = lambda cursor, limit: web.Response(status=404)
+    async with one_listing(redis, relay.upstream, tries=3) as pages:
+        assert not await pages.to_its_end(asyncio.Event())
+    assert len(relay.asked) == 3
+
+
+async def test_a_host_that_makes_up_repos_without_end_is_let_go_and_that_is_written_down(
+    redis: Redis, relay: Relay
+) -> None:
+    relay.answer = lambda cursor, limit: {"repos": [{"did": DIDS[0]}] * 2, "cursor": str(len(relay.asked))}
+    async with one_listing(redis, relay.upstream, most_rows=6) as pages:
+        assert await pages.to_its_end(asyncio.Event())
+    assert len(await dids(redis)) == 6
+    assert [(gap.kind, gap.after, gap.before) for gap in await GapLedger(redis).all()] == [("too_many_rows", 0, None)]

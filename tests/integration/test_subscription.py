@@ -171,7 +171,7 @@ async def test_a_cursor_of_the_future_is_kept_and_tried_again_later(
     assert await reader.session(7) >= 60
     assert await reader.session(7) >= 60
     assert reader.seqs == []
-    assert [record.levelno for record in caplog.records if "delete the cursor's key" in record.message] == [
+    assert [record.levelno for record in caplog.records if "sluice cursor set HOST 0 --force" in record.message] == [
         logging.ERROR
     ]
 
@@ -198,7 +198,7 @@ async def test_an_outdated_cursor_is_a_loss_that_is_told(
     host.script = said(notice, identity(90))
     await reader.session(7)
     assert (reader.seqs, outdated()) == ([90], 1)
-    assert "backfill what was missed" in caplog.text
+    assert "no longer has the events after our cursor" in caplog.text
 
 
 async def test_a_silent_connection_is_ended(http: ClientSession, host: Host) -> None:

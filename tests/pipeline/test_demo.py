@@ -94,7 +94,7 @@ async def test_a_person_is_told_what_became_of_it(tmp_path: Path, redis_url: str
     servers = ("--redis-url", redis_url, "--postgres-url", migrated_url)
     ended = await sluice("demo", path_of("basic"), "--until-drained", "--backfill", "none", *servers, folder=tmp_path)
     assert ended.code == 0
-    assert "60 frames, 58 events received = 56 written + 2 filtered + 0 dropped; 0 dead letters" in ended.out
+    assert "60 frames, 62 events received = 56 written + 2 filtered + 4 dropped; 0 dead letters" in ended.out
     assert "http://127.0.0.1:" in ended.out
 
 

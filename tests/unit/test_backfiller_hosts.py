@@ -23,6 +23,10 @@ def clock() -> Clock:
     return Clock()
 
 
+async def permitted(name: str, urgent: bool) -> None:
+    """By all other backfillers."""
+
+
 async def refused(hosts: Hosts, name: str) -> TryLater:
     with pytest.raises(TryLater) as refusal:
         async with hosts.turn(name):
@@ -31,7 +35,7 @@ async def refused(hosts: Hosts, name: str) -> TryLater:
 
 
 async def test_a_host_has_a_few_turns_and_another_host_its_own(clock: Clock) -> None:
-    hosts = Hosts(2, 2, clock)
+    hosts = Hosts(2, 2, permitted, clock)
     async with AsyncExitStack() as stack:
         for name in ("a", "a", "b", "b"):
             await stack.enter_async_context(hosts.turn(name))
@@ -41,7 +45,7 @@ async def test_a_host_has_a_few_turns_and_another_host_its_own(clock: Clock) -> 
 
 
 async def test_some_wait_for_their_turn_and_get_it(clock: Clock) -> None:
-    hosts = Hosts(1, 2, clock)
+    hosts = Hosts(1, 2, permitted, clock)
     order: list[str] = []
 
     async def take(name: str) -> None:
@@ -57,7 +61,7 @@ async def test_some_wait_for_their_turn_and_get_it(clock: Clock) -> None:
 
 
 async def test_who_is_sent_away_comes_back_one_after_the_other_at_the_pace_of_the_host(clock: Clock) -> None:
-    hosts = Hosts(1, 1, clock)
+    hosts = Hosts(1, 1, permitted, clock)
     for _ in range(50):
         async with hosts.turn("a"):
             clock.now += 10.0
@@ -68,7 +72,7 @@ async def test_who_is_sent_away_comes_back_one_after_the_other_at_the_pace_of_th
 
 
 async def test_a_turn_that_fails_counts_for_the_pace_too(clock: Clock) -> None:
-    hosts = Hosts(1, 1, clock)
+    hosts = Hosts(1, 1, permitted, clock)
 
     async def time_out() -> None:
         async with hosts.turn("a"):
@@ -82,30 +86,64 @@ async def test_a_turn_that_fails_counts_for_the_pace_too(clock: Clock) -> None:
         assert ((await refused(hosts, "a")).seconds or 0.0) > 40.0
 
 
-async def test_a_host_at_rest_is_left_alone_until_its_time_also_by_those_who_wait(clock: Clock) -> None:
-    hosts = Hosts(1, 3, clock)
+async def test_who_has_waited_for_a_turn_still_needs_a_permit_and_a_refusal_is_no_measure_of_the_pace(
+    clock: Clock,
+) -> None:
+    at_rest = False
+
+    async def permit(name: str, urgent: bool) -> None:
+        if at_rest:
+            raise TryLater("host_at_rest", name, 60.0)
+
+    hosts = Hosts(1, 2, permit, clock)
+    for _ in range(50):
+        async with hosts.turn("a"):
+            clock.now += 10.0
     async with asyncio.TaskGroup() as group, hosts.turn("a"):
         waiting = group.create_task(refused(hosts, "a"))
         await asyncio.sleep(0)
-        hosts.rest("a", 60.0)
+        at_rest = True
+        clock.now += 10.0
     assert waiting.result().reason == "host_at_rest"
-    hosts.rest("b", 60.0)
-    hosts.rest("b", 10.0)
-    assert ((await refused(hosts, "b")).seconds or 0.0) > 60.0
-    assert hosts.at_rest() == 2
-    clock.now += 60.0
-    async with hosts.turn("a"):
-        assert hosts.at_rest() == 0
+    for _ in range(50):
+        await refused(hosts, "a")
+    at_rest = False
+    async with hosts.turn("a"), asyncio.TaskGroup() as group:
+        seated = group.create_task(refused(hosts, "a"))
+        await asyncio.sleep(0)
+        assert ((await refused(hosts, "a")).seconds or 0.0) > 7.0
+        seated.cancel()
+
+
+async def test_what_is_urgent_has_seats_of_its_own_and_stands_in_no_line(clock: Clock) -> None:
+    hosts = Hosts(1, 1, permitted, clock)
+    async with hosts.turn("a"), asyncio.TaskGroup() as group:
+        for _ in range(1000):
+            await refused(hosts, "a")
+        order: list[str] = []
+
+        async def take() -> None:
+            async with hosts.turn("a", urgent=True):
+                order.append("urgent")
+
+        urgent = group.create_task(take())
+        await asyncio.sleep(0)
+        with pytest.raises(TryLater) as refusal:
+            async with hosts.turn("a", urgent=True):
+                pass
+        assert (refusal.value.seconds or 0.0) < 1.0 < ((await refused(hosts, "a")).seconds or 0.0)
+        urgent.cancel()
 
 
 async def test_idle_hosts_are_forgotten_and_those_in_use_are_not(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts_module, "MAX_REMEMBERED", 10)
-    hosts = Hosts(1, 1, clock)
-    hosts.rest("resting", 60.0)
+    hosts = Hosts(1, 1, permitted, clock)
+    async with hosts.turn("promised"):
+        await refused(hosts, "promised")
     async with hosts.turn("used"):
         for number in range(100):
             async with hosts.turn(f"host{number}"):
                 pass
         assert (await refused(hosts, "used")).reason == "host_busy"
-        assert (await refused(hosts, "resting")).reason == "host_at_rest"
+        assert "promised" in hosts._hosts
         assert len(hosts._hosts) <= 11

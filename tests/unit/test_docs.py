@@ -55,7 +55,8 @@ def test_a_page_names_only_commands_and_options_that_there_are(path: Path) -> No
     text = path.read_text(encoding="utf-8")
     for words in re.findall(r"^(?:\S*/)?sluice ((?:[a-z]+ ?)[^`#\n]*)|`sluice ([^`]+)`", text, re.MULTILINE):
         name, *rest = (words[0] or words[1]).split()
-        command = known.get(f"sluice {name}")
+        inner = known.get(f"sluice {name} {rest[0]}") if rest else None
+        command = inner or known.get(f"sluice {name}")
         assert command or name.startswith("-"), f"{path.name}: sluice {name}"
         options = {option for parameter in command.params for option in parameter.opts} if command else {name}
         assert {word for word in rest if word.startswith("--")} <= options | {"--help"}, f"{path.name}: sluice {name}"

@@ -15,7 +15,7 @@ from common.errors import BadInput
 from common.events import CreateEvent, DeleteEvent, RepoEvent, StreamEvent, UpdateEvent, decode_event, encode_event
 from ingester.accounts import units
 from ingester.frames import events_of
-from ingester.framing import FrameResult
+from ingester.framing import ChainLink, FrameResult
 from tests.recorded_frames import BASIC
 from tests.refusals import refusal
 from tests.signed_repos import DID, REV, Signer, car, commit, record
@@ -141,9 +141,42 @@ def test_a_commit_that_is_filtered_away_is_still_seen() -> None:
     assert (result.received, result.filtered) == (3, 2)
 
 
-def test_a_commit_without_operations_brings_nothing_and_still_moves_the_cursor() -> None:
+def test_a_commit_without_operations_is_seen_too() -> None:
     result = read(commit_frame([]))
-    assert (result.seq, result.events, result.received) == (7, (), 0)
+    assert result.events == (RepoEvent(seq=7, time=TIME, did=DID, commit=COMMIT_CID, rev=REV),)
+    assert (result.seq, result.received) == (7, 1)
+
+
+# how a frame ties in with its repo
+
+
+DATA = cid_of(b"\xa0")
+EARLIER = "3mfxgt2k7irck"
+
+
+def test_a_commit_says_which_tree_it_makes_of_which() -> None:
+    link = read(commit_frame([], since=EARLIER, prevData=Link(OTHER_CID))).link
+    assert link == ChainLink(did=DID, rev=REV, since=EARLIER, data=DATA, prev_data=OTHER_CID, is_sync=False)
+
+
+@pytest.mark.parametrize("since", [None, ""])
+def test_a_commit_of_an_old_server_does_not_say_what_was_before(since: str | None) -> None:
+    link = read(commit_frame([], since=since)).link
+    assert link == ChainLink(did=DID, rev=REV, since=None, data=DATA, prev_data=None, is_sync=False)
+
+
+def test_a_commit_that_is_filtered_away_has_its_place_in_the_chain() -> None:
+    assert read(commit_frame([op("create", "com.example.thing/3k", POST_CID)])).link is not None
+
+
+def test_a_sync_says_which_tree_there_is_now() -> None:
+    link = read(frame("#sync", did=DID, rev=REV, blocks=car(cid_of(SIGNED), [SIGNED]))).link
+    assert link == ChainLink(did=DID, rev=REV, since=None, data=DATA, prev_data=None, is_sync=True)
+
+
+@pytest.mark.parametrize("changes", [{"rev": EARLIER}, {"repo": "did:plc:somebodysomebodysomebody"}])
+def test_an_envelope_around_another_commit_ties_in_with_nothing(changes: dict[str, Any]) -> None:
+    assert read(commit_frame([], **changes)).link is None
 
 
 # one bad operation costs none of its siblings

@@ -211,6 +211,14 @@ def test_containers_are_confined_and_limited(name: str) -> None:
     assert "healthcheck" in container or container["image"].startswith("sluice:")
 
 
+def test_large_repos_go_to_a_disk_that_the_backfillers_may_write_to() -> None:
+    for kind, container in daemons().values():
+        if kind == "backfiller":
+            folder = container["environment"]["BACKFILLER_SPOOL_FOLDER"]
+            assert f"spool:{folder}" in container["volumes"]
+            assert re.search(rf"install --directory --owner 10001 .* {folder}$", read("Dockerfile"), re.MULTILINE)
+
+
 def test_redis_and_postgres_are_reached_from_inside_only() -> None:
     assert production()["networks"]["data"]["internal"] is True
     assert services()["redis"]["networks"] == services()["postgres"]["networks"] == ["data"]

@@ -1,16 +1,17 @@
 """The ingester's settings: the defaults that others rely on, and what stops the start with one clear line."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.errors import CannotStart
+from common.errors import BadInput, CannotStart
 from common.settings import load
 from ingester.app import work_of
 from ingester.cursors import cursor_key, sequence_number
 from ingester.settings import Settings
-from ingester.upstream import Upstream, upstreams
+from ingester.upstream import Upstream, upstream_of, upstreams
 
 
 def settings(**environ: str) -> Settings:
@@ -59,9 +60,13 @@ def test_a_misspelt_variable_stops_the_start() -> None:
         ("INGESTER_RELAY_HOSTS", "bsky.network:99999", "'bsky.network:99999' is no host"),
         ("INGESTER_RELAY_HOSTS", "bsky.network,wss://BSKY.network/", "bsky.network is there twice"),
         ("INGESTER_LABELER_HOSTS", "?", "INGESTER_LABELER_HOSTS: '?' is no host"),
+        ("INGESTER_LABELER_HOSTS", "did:key:z6Mk", "'did:key:z6Mk' is there twice, or is no did:plc or did:web"),
+        ("INGESTER_LABELER_HOSTS", "did:web:a.example,did:web:a.example", "'did:web:a.example' is there twice"),
         ("INGESTER_MEMORY_SHARE", "80", "80.0 is not from 0.2 to 1"),
         ("INGESTER_MEMORY_SHARE", "nan", "nan is not from 0.2 to 1"),
         ("INGESTER_IDLE_SECONDS", "0", "must be above 0"),
+        ("INGESTER_LISTING_COLLECTION", "app.bsky.*", "'app.bsky.*' is no collection"),
+        ("INGESTER_LISTING_REPEAT_HOURS", "-1", "must not be below 0"),
     ],
 )
 def test_a_value_of_no_use_stops_the_start(variable: str, value: str, says: str) -> None:
@@ -83,6 +88,18 @@ def test_the_mode_selects_what_runs(modes: str, services: Any) -> None:
     assert (len(work.firehoses), len(work.listed), len(work.labelers)) == services
 
 
+def test_labelers_are_set_by_host_or_by_did() -> None:
+    did = "did:plc:ar7c4by46qjdydhdevvrndac"
+    work = work_of(settings(INGESTER_MODE="labeler", INGESTER_LABELER_HOSTS=f"mod.bsky.app,{did}"))
+    assert ([labeler.host for labeler in work.labelers], work.labeler_dids) == (["mod.bsky.app"], (did,))
+
+
+def test_the_admin_token_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("sesame\n")
+    chosen = settings(INGESTER_ADMIN_TOKEN_FILE=str(tmp_path / "token"))
+    assert (chosen.admin_token, "sesame" in repr(chosen)) == ("sesame", False)
+
+
 @pytest.mark.parametrize(
     ("name", "host", "url"),
     [
@@ -100,6 +117,13 @@ def test_a_host_has_one_canonical_spelling_whatever_its_scheme(name: str, host: 
     assert found.http_url == url.replace("ws", "http", 1)
 
 
+@pytest.mark.parametrize("url", ["https://a.example/path", "ftp://a.example", "https://a_b.example", "", "https://a:0"])
+def test_an_address_of_no_use_in_a_document_is_bad_input(url: str) -> None:
+    with pytest.raises(BadInput, match="forbidden_url"):
+        upstream_of(url)
+    assert upstream_of("https://A.example:8443/").http_url == "https://a.example:8443"
+
+
 @pytest.mark.parametrize(
     ("name", "origin"),
     [("a.example", "a.example:443"), ("http://a.example", "a.example:80"), ("ws://[::1]:5", "[::1]:5")],
@@ -110,7 +134,7 @@ def test_an_origin_always_has_its_port(name: str, origin: str) -> None:
 
 def test_cursor_keys_are_those_that_others_read_and_write() -> None:
     relay = upstream("wss://bsky.network")
-    keys = [cursor_key(stream, relay) for stream in ("firehose_live", "label_live", "repo_backfill")]
+    keys = [cursor_key(stream, relay.host) for stream in ("firehose_live", "label_live", "repo_backfill")]
     assert keys == [
         "firehose_live:cursor:bsky.network",
         "label_live:cursor:bsky.network",

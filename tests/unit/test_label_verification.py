@@ -40,10 +40,10 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Directory:
 async def verification(directory: Directory) -> AsyncIterator[StartVerification]:
     async with AsyncExitStack() as stack:
 
-        async def started(host: str = HOST) -> LabelVerification:
+        async def started(host: str = HOST, did: str = "") -> LabelVerification:
             (upstream,) = upstreams("INGESTER_LABELER_HOSTS", (host,))
             resolver = await stack.enter_async_context(identities(directory))
-            return LabelVerification(resolver, upstream, Account(SOURCE))
+            return LabelVerification(resolver, upstream, Account(SOURCE), did)
 
         yield started
 
@@ -124,6 +124,15 @@ async def test_the_labeler_is_who_names_the_host_whoever_is_named_before(
     nobody = "did:plc:nobodynobodynobodynobody"
     labels = [signed(OTHER, src=STRANGER), signed(OTHER, src=nobody), signed(SIGNER)]
     assert await outcome(await verification(), *labels) == (["spam"], {"foreign_src": 2})
+
+
+async def test_a_labeler_whose_did_is_known_needs_no_finding(
+    directory: Directory, verification: StartVerification
+) -> None:
+    directory.answers[STRANGER] = document(OTHER, STRANGER)
+    labels = [signed(OTHER, src=STRANGER), signed(SIGNER)]
+    assert await outcome(await verification(did=LABELER), *labels) == (["spam"], {"foreign_src": 1})
+    assert directory.requests == {LABELER: 1}
 
 
 @pytest.mark.parametrize(

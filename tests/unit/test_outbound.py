@@ -1,6 +1,7 @@
 """The client for untrusted hosts, against hosts that deserve it: raw bytes on loopback, refused destinations."""
 
 import asyncio
+import dataclasses
 import socket
 import ssl
 import time
@@ -24,9 +25,10 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from common.errors import BadInput, CannotStart, TryLater
-from common.outbound import Budget, Outbound, Refused, _public_socket, retry_after, xrpc_error
+from common.outbound import Budget, Outbound, Refused, _public_socket, xrpc_error
 from common.public_addresses import allow_list, checked_url, is_public, redirected
 from common.public_dns import ForbiddenAddress, PublicResolver
+from common.rate_limits import RateLimit, rate_limit, retry_after
 
 QUICK = Budget(connect_seconds=1, headers_seconds=0.3, total_seconds=2, window_seconds=0.3, min_bytes_per_second=1000)
 NONE = frozenset[str]()
@@ -336,21 +338,27 @@ async def test_an_endless_body_is_cut_at_the_limit() -> None:
     assert sent < 32 << 20
 
 
-async def test_a_listener_is_told_of_every_byte_and_can_stop_the_download() -> None:
-    heard = 0
+async def test_every_byte_goes_to_the_sink_which_can_stop_the_download() -> None:
+    class Sink:
+        heard = 0
+        most = 100_000
 
-    def listen(size: int) -> None:
-        nonlocal heard
-        heard += size
-        if heard > 100_000:
-            raise TryLater("memory_full")
+        def write(self, part: bytes) -> None:
+            self.heard += len(part)
+            if self.heard > self.most:
+                raise TryLater("memory_full")
 
+    seen: list[str | None] = []
+    sink = Sink()
     async with host(answer(bytes(1 << 20))) as origin, Outbound(allow=[origin]) as outbound:
-        with pytest.raises(TryLater):
-            await outbound.download(f"http://{origin}/", 1 << 21, QUICK, on_bytes=listen)
-        heard = -10_000_000
-        await outbound.download(f"http://{origin}/", 1 << 21, QUICK, on_bytes=listen)
-    assert heard == (1 << 20) - 10_000_000
+        with pytest.raises(TryLater, match="memory_full"):
+            await outbound.download_into(sink, f"http://{origin}/", 1 << 21, QUICK)
+        sink.heard, sink.most = 0, 1 << 20
+        await outbound.download_into(
+            sink, f"http://{origin}/", 1 << 21, QUICK, on_headers=lambda all: seen.append(all.get("Content-Length"))
+        )
+    assert sink.heard == 1 << 20
+    assert seen == [str(1 << 20)]
 
 
 @pytest.mark.parametrize(
@@ -495,6 +503,30 @@ def test_an_error_name_is_a_word_and_its_message_short() -> None:
 )
 def test_the_wait_a_host_asks_for_is_at_most_an_hour(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, 1795176000.0) == seconds  # 2026-11-20T12:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("remaining", "reset", "limit"),
+    [
+        ("2999", "300", RateLimit(2999, 300.0)),
+        ("0", "1795176060", RateLimit(0, 60.0)),
+        ("5", "1795175000", RateLimit(5, 1.0)),
+        ("9" * 39, "9" * 39, RateLimit(1_000_000, 3600.0)),
+        ("9" * 5000, "300", None),
+        ("many", "300", None),
+        ("-1", "300", None),
+        ("٣", "300", None),
+        ("5", "", None),
+    ],
+)
+def test_what_is_left_of_a_limit_is_read_if_both_numbers_are_there(
+    remaining: str, reset: str, limit: RateLimit | None
+) -> None:
+    assert rate_limit({"RateLimit-Remaining": remaining, "RateLimit-Reset": reset}, 1795176000.0) == limit
+    assert rate_limit({}, 1795176000.0) is None
+    if limit:
+        whole = {"RateLimit-Remaining": remaining, "RateLimit-Reset": reset, "RateLimit-Limit": "3000"}
+        assert rate_limit(whole, 1795176000.0) == dataclasses.replace(limit, limit=3000)
 
 
 async def test_json_and_text_are_what_they_claim_to_be() -> None:

@@ -1,0 +1,138 @@
+"""A gap is made good by a comparison that began after the gap had ended, and is closed by nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+
+from common.events import RepoJob
+from ingester import gap_repair, repo_listing
+from ingester.gap_repair import GapRepair, comparison_key
+from ingester.gaps import COMPARING, Gap, GapLedger
+from tests.integration.test_repo_listing import DIDS, Relay, dids, jobs, one_listing, relay, rows
+from tests.waiting import until
+
+__all__ = ["relay"]  # a fixture
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are shortened; what is waited for is as it is."""
+    monkeypatch.setattr(repo_listing, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(gap_repair, "RECHECK_SECONDS", 0.01)
+
+
+@asynccontextmanager
+async def repair(redis: Redis, relay: Relay, **listed: Any) -> AsyncIterator[None]:
+    stop, host = asyncio.Event(), relay.upstream.host
+    options = {"key": comparison_key(host), "reason": "gap"} | listed
+    async with one_listing(redis, relay.upstream, **options) as comparison, asyncio.TaskGroup() as tasks:
+        tasks.create_task(GapRepair(redis, GapLedger(redis), host, comparison).run(stop))
+        yield
+        stop.set()
+
+
+def missed(relay: Relay, **changes: Any) -> Gap:
+    fields = {"source": "firehose", "host": relay.upstream.host, "kind": "seq_jump", "after": 5, "before": 9, "why": ""}
+    return Gap(**(fields | changes))
+
+
+def states(redis: Redis) -> Callable[[], Any]:
+    async def found() -> dict[int, str]:
+        return {gap.after: gap.state for gap in await GapLedger(redis).all()}
+
+    return found
+
+
+def is_closed(redis: Redis, *afters: int) -> Callable[[], Any]:
+    async def closed() -> bool:
+        found = await states(redis)()
+        return all(found[after] == "closed" for after in afters)
+
+    return closed
+
+
+async def test_after_a_gap_the_repos_that_differ_are_queued_and_the_gap_is_closed(redis: Redis, relay: Relay) -> None:
+    async def are_current(jobs: Sequence[RepoJob]) -> list[bool]:
+        return [job.did < DIDS[3] for job in jobs]
+
+    relay.answer = lambda cursor, limit: rows(DIDS)(cursor, 2)
+    await GapLedger(redis).record(missed(relay))
+    async with repair(redis, relay, are_current=are_current):
+        await until(is_closed(redis, 5))
+    assert [(job["did"], job["reason"]) for job in await jobs(redis)] == [(did, "gap") for did in DIDS[3:]]
+
+
+async def test_gaps_that_are_not_the_relays_or_have_not_ended_wait(redis: Redis, relay: Relay) -> None:
+    book = GapLedger(redis)
+    await book.record(missed(relay, after=1, source="labeler"))
+    await book.record(missed(relay, after=2, host="elsewhere.example.com"))
+    await book.record(missed(relay, after=3, before=None, kind="future_cursor"))
+    await book.record(missed(relay, after=4))
+    async with repair(redis, relay):
+        await until(is_closed(redis, 4))
+    assert await states(redis)() == {1: "open", 2: "open", 3: "open", 4: "closed"}
+    assert await dids(redis) == DIDS
+
+
+async def test_a_gap_found_during_a_comparison_gets_one_of_its_own(redis: Redis, relay: Relay) -> None:
+    book = GapLedger(redis)
+    await book.record(missed(relay))
+
+    async def another_gap(cursor: str) -> None:
+        if cursor == "4" and len(await book.all()) == 1:
+            await book.record(missed(relay, after=20, before=30))
+
+    relay.answer = lambda cursor, limit: rows(DIDS)(cursor, 4)
+    relay.before_answering = another_gap
+    async with repair(redis, relay):
+        await until(is_closed(redis, 5))
+        await until(is_closed(redis, 5, 20))
+    assert await dids(redis) == DIDS * 2
+
+
+async def test_a_gap_that_grows_during_a_comparison_is_compared_again(redis: Redis, relay: Relay) -> None:
+    book = GapLedger(redis)
+    await book.record(missed(relay))
+
+    async def grow(cursor: str) -> None:
+        await book.record(missed(relay, before=99))
+
+    relay.before_answering = grow
+    async with repair(redis, relay):
+        await until(is_closed(redis, 5))
+    assert await dids(redis) == DIDS * 2
+    assert [gap.before for gap in await book.all()] == [99]
+
+
+async def test_a_comparison_goes_on_where_it_was_stopped(redis: Redis, relay: Relay) -> None:
+    book = GapLedger(redis)
+    await book.record(missed(relay))
+    await book.change((await book.all())[0], state=COMPARING)
+    await redis.set(comparison_key(relay.upstream.host), "6")
+    async with repair(redis, relay):
+        await until(is_closed(redis, 5))
+    assert await dids(redis) == DIDS[6:]
+
+
+async def test_the_end_of_an_earlier_comparison_closes_no_new_gap(redis: Redis, relay: Relay) -> None:
+    await redis.set(comparison_key(relay.upstream.host), "!ingester-done")
+    await GapLedger(redis).record(missed(relay))
+    async with repair(redis, relay):
+        await until(is_closed(redis, 5))
+    assert await dids(redis) == DIDS
+
+
+async def test_while_the_list_cannot_be_had_the_gap_stays(redis: Redis, relay: Relay) -> None:
+    relay.answer = lambda cursor, limit: web.Response(status=503)
+    await GapLedger(redis).record(missed(relay))
+    async with repair(redis, relay):
+        await until(lambda: len(relay.asked) > 3)
+        assert await states(redis)() == {5: "comparing"}
+        relay.answer = rows(DIDS)
+        await until(is_closed(redis, 5))
+    assert await dids(redis) == DIDS
