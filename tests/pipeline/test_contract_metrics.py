@@ -33,6 +33,7 @@ MOVED_ELSEWHERE = {
     "backfiller_backpressure_seconds": "integration/test_backfiller_pressure.py",
     "backfiller_hosts_ratelimited": "integration/test_backfiller_counts.py",
     "backfiller_records_unreadable": "integration/test_backfiller_counts.py",
+    "backfiller_bytes_in_hand": "integration/test_backfiller_pressure.py",
     "backfiller_bytes_on_disk": "integration/test_backfiller_pressure.py",
     "backfiller_hosts_down": "integration/test_backfiller_permits.py",
     "backfiller_rechecks": "integration/test_backfiller_ledger.py",
