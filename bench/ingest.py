@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,27 @@ from common.backpressure import Room
 from common.collection_filter import CollectionFilter
 from common.daemon import collect_garbage_seldom
 from common.events import EVENT_FIELD, encode_event
+from common.identity import Identities
+from common.outbound import Outbound
 from common.redis_connection import open_redis
 from common.repo_states import FrameWriter
 from common.streams import FIREHOSE_LIVE
 from ingester.accounts import FIREHOSE, Account, units
 from ingester.batching import BatchLimits
 from ingester.chain import told
-from ingester.frames import events_of, events_of_commit, read_commit
+from ingester.commits import events_of_commit, read_commit
+from ingester.connection import Reading
+from ingester.controls import LiveFilter
+from ingester.frame_reader import FrameReader
+from ingester.frames import events_of
 from ingester.framing import read_message
 from ingester.intake import Intake
 from ingester.metrics import HostMeter
+from ingester.reading_ahead import ReadAhead, Reader
+from ingester.signing_keys import SigningKeys
 from ingester.subscription import Subscription
+from ingester.verification import Mode
+from ingester.workers import Workers
 from ingester.writing import ChainedWriter
 from sluice.recording import Recording
 from sluice.stack import embedded_redis
@@ -47,8 +57,9 @@ async def main(path: Path) -> None:
         measure_steps(frames)
         async with embedded_redis() as url, open_redis(url) as redis:
             await measure_redis(frames, redis)
-            await redis.flushdb()
-            await measure_websocket(path, recording, redis)
+            for mode, workers in ((Mode.OFF, 0), (Mode.STRICT, 0), (Mode.STRICT, 2)):
+                await redis.flushdb()
+                await measure_websocket(path, recording, redis, mode, workers)
 
 
 def sample(recording: Recording) -> list[bytes]:
@@ -97,13 +108,12 @@ async def measure_redis(frames: list[bytes], redis: Redis) -> None:
     report("redis server", stats["usec"] / 1e6, len(frames))
 
 
-async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> None:
-    """Our core does what the daemon does; the host and Redis are processes of their own."""
-    async with host_process(path) as host, ClientSession() as http:
-        account, meter = Account(FIREHOSE), HostMeter(FIREHOSE.name, "bench")
+async def measure_websocket(path: Path, recording: Recording, redis: Redis, mode: Mode, workers: int) -> None:
+    """Our core does what the daemon does; the host, Redis and the workers are processes of their own."""
+    account, meter = Account(FIREHOSE), HostMeter(FIREHOSE.name, "bench")
+    async with host_process(path) as host, ClientSession() as http, reading(host, mode, workers) as read:
         url = f"{host}/xrpc/com.atproto.sync.subscribeRepos"
-        read_frame = partial(events_of, is_wanted=IS_WANTED)
-        subscription = Subscription(http, url, read_frame, idle_seconds=60, account=account, meter=meter)
+        subscription = Subscription(http, url, read, idle_seconds=60, account=account, meter=meter)
         limits = BatchLimits(BATCH, 8 << 20, 1.0)
         intake = Intake(
             redis,
@@ -121,9 +131,22 @@ async def measure_websocket(path: Path, recording: Recording, redis: Redis) -> N
             await until_at(recording.last_seq, redis)
             stop.set()
         wall, frames = time.perf_counter() - wall, len(recording.frames)
-        report("whole, websocket", time.process_time() - cpu, frames)
+        report(f"{mode}, {workers} workers", time.process_time() - cpu, frames)
         entries = await redis.xlen(FIREHOSE_LIVE)
         print(f"{frames} frames, {entries} entries in {wall:.2f} s: {frames / wall:,.0f} frames/s; {load()}")
+
+
+@asynccontextmanager
+async def reading(host: str, mode: Mode, workers: int) -> AsyncIterator[Reading]:
+    """Frames are read here, or by workers. The host is the directory, too."""
+    async with AsyncExitStack() as stack:
+        outbound = await stack.enter_async_context(Outbound(allow=[host.removeprefix("ws://")]))
+        identities = Identities(outbound, host.replace("ws://", "http://"))
+        keys = await stack.enter_async_context(SigningKeys(identities, Account(FIREHOSE)))
+        reader: Reader = FrameReader(mode, IS_WANTED)
+        if workers:
+            reader = await stack.enter_async_context(Workers(workers, mode, LiveFilter(IS_WANTED)))
+        yield partial(ReadAhead, reader, keys)
 
 
 async def until_at(seq: int, redis: Redis) -> None:

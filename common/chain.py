@@ -6,6 +6,7 @@ two, for only there can nobody come between; docs/architecture.md has the states
 
 import re
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from zlib import crc32
@@ -13,6 +14,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from common.dag_cbor import CBOR_CID, encode
+from common.syntax import tid_of, tid_value
 
 KEY = "repo_chain"
 BUCKETS = 1 << 18  # 43 million repos are 164 to a bucket, which Redis packs densely up to 512
@@ -28,10 +30,7 @@ DESYNCHRONISED, STILL_DESYNCHRONISED = "x", "X"
 DUPLICATE, INACTIVE, FIRST_INACTIVE = "d", "i", "j"
 
 _PLC = re.compile(r"did:plc:([a-z2-7]{24})")
-_DIGITS = "0123456789abcdefghijklmnopqrstuv"
-_FROM_TID = str.maketrans("234567abcdefghijklmnopqrstuvwxyz", _DIGITS)
-_FROM_BASE32 = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", _DIGITS)
-_TID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"
+_FROM_BASE32 = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
 _NO_REV, _NO_DATA = bytes(8), bytes(16)
 _PLACE = struct.Struct(">H7s5sH")
 _TOLD = struct.Struct(">7sHH")
@@ -60,6 +59,13 @@ class RepoState(Struct, frozen=True):
         return self.status not in ("n", "w", "W", "f")
 
 
+class Frame(Struct, frozen=True):
+    """What one frame brings: its step, and the payloads that go to the stream if it is news."""
+
+    step: bytes
+    payloads: Sequence[bytes]
+
+
 @lru_cache(1 << 15)  # most frames are of repos that are busy
 def place_of(did: str) -> tuple[str, bytes]:
     """The repo's bucket, five digits that follow `repo_chain:`, and its field there."""
@@ -74,7 +80,7 @@ def state_of(raw: bytes) -> RepoState:
 
 def packed_rev(rev: str) -> bytes:
     """A TID in 8 bytes, which sort as it does. It must be valid."""
-    return int(rev.translate(_FROM_TID), 32).to_bytes(8, "big")
+    return tid_value(rev).to_bytes(8, "big")
 
 
 def packed_data(data: bytes) -> bytes:
@@ -142,5 +148,4 @@ def _tail(rev: str, did: str, reason: str = "") -> bytes:
 
 
 def _tid(packed: bytes) -> str:
-    value = int.from_bytes(packed, "big")
-    return "".join(_TID_LETTERS[value >> shift & 31] for shift in range(60, -1, -5)) if value else ""
+    return tid_of(int.from_bytes(packed, "big")) if any(packed) else ""

@@ -186,10 +186,10 @@ def _encoded(value: Any, depth: int) -> bytes:
     if depth == 0:
         raise BadInput("bad_cbor", "too deep")
     if not isinstance(value, dict):
-        return _head(4, len(value)) + b"".join([_encoded(item, depth - 1) for item in value])
+        return head(4, len(value)) + b"".join([_encoded(item, depth - 1) for item in value])
     # a head grows with the length behind it, so sorting encoded keys is sorting by length, then bytes
     entries = sorted((_text(key), _encoded(item, depth - 1)) for key, item in value.items())
-    return _head(5, len(value)) + b"".join([part for entry in entries for part in entry])
+    return head(5, len(value)) + b"".join([part for entry in entries for part in entry])
 
 
 def _scalar(value: Any) -> bytes:
@@ -198,11 +198,11 @@ def _scalar(value: Any) -> bytes:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int):
-        return _head(0, value) if value >= 0 else _head(1, -1 - value)
+        return head(0, value) if value >= 0 else head(1, -1 - value)
     if isinstance(value, Link):
         return _LINK + value
     if isinstance(value, bytes):
-        return _head(2, len(value)) + value
+        return head(2, len(value)) + value
     if not isinstance(value, float):
         raise TypeError(f"DAG-CBOR has no {type(value).__name__}")
     if not math.isfinite(value) or (value == 0 and math.copysign(1, value) < 0):
@@ -215,10 +215,11 @@ def _text(value: str) -> bytes:
         raw = value.encode()
     except UnicodeEncodeError as error:
         raise BadInput("bad_cbor", "a lone surrogate") from error
-    return _head(3, len(raw)) + raw
+    return head(3, len(raw)) + raw
 
 
-def _head(major: int, argument: int) -> bytes:
+def head(major: int, argument: int) -> bytes:
+    """How an item of this major type begins: its argument in the shortest form."""
     if argument < 24:
         return bytes((major << 5 | argument,))
     for width, limit in enumerate((1 << 8, 1 << 16, 1 << 32, 1 << 64)):

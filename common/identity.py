@@ -11,6 +11,7 @@ from typing import Any
 
 from libipld import encode_multibase
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 from yarl import URL
 
@@ -23,6 +24,7 @@ MAX_DOCUMENT_BYTES = 64 << 10
 KEPT_SECONDS = 86_400.0
 NOT_FOUND_KEPT_SECONDS = 60.0
 FAILURE_KEPT_SECONDS = 1.0  # below any retry's wait, or a retry would fail from memory
+AGING_SECONDS = 3600.0
 REFRESH_AFTER_SECONDS = 10.0
 SHARED_CACHE_SECONDS = 1.0
 DIRECTORY_QUESTIONS = 16
@@ -174,6 +176,35 @@ class Identities:
             return answer.outcome
         raise answer.outcome.with_traceback(None)
 
+    async def forget(self, did: str) -> None:
+        """The next to ask is answered from the source."""
+        self._answers.pop(did, None)
+        if self._shared is not None:
+            pipe = self._shared.pipeline(transaction=False)
+            pipe.delete(*_shared_keys(did))
+            await self._write_shared(pipe)
+
+    def knows(self, did: str) -> bool:
+        """Whether there is an answer in memory, be it that there is no such DID."""
+        return self._remembered(did, -math.inf) is not None
+
+    def is_aging(self, did: str) -> bool:
+        """Whether it is time to refresh a document in memory, which still is an answer for most of a day."""
+        answer = self._answers.get(did)
+        if answer is None or not isinstance(answer.outcome, DidDocument):
+            return False
+        return answer.until - time.monotonic() < KEPT_SECONDS - AGING_SECONDS
+
+    def _last_document(self, did: str) -> DidDocument | None:
+        answer = self._answers.get(did)
+        return answer.outcome if answer and isinstance(answer.outcome, DidDocument) else None
+
+    def _kept_for_want_of_a_newer(self, did: str, document: DidDocument) -> _Answer:
+        """While the source is away, the last document that it gave is better than none."""
+        answer = _Answer(document, -math.inf, time.monotonic() + NOT_FOUND_KEPT_SECONDS)
+        self._answers[did] = answer
+        return answer
+
     def _remembered(self, did: str, oldest: float) -> _Answer | None:
         answer = self._answers.get(did)
         if answer is None or answer.since < oldest or answer.until <= time.monotonic():
@@ -186,6 +217,8 @@ class Identities:
         try:
             answer = await self._from_redis(did) if not refresh else None
             answer = answer or await self._from_network(did)
+            if isinstance(answer.outcome, TryLater) and (older := self._last_document(did)):
+                return answer if refresh else self._kept_for_want_of_a_newer(did, older)
             self._answers[did] = answer
             self._answers.move_to_end(did)
             while len(self._answers) > self._capacity:
@@ -246,7 +279,7 @@ class Identities:
             return None
         try:
             async with asyncio.timeout(SHARED_CACHE_SECONDS):
-                key, pds = await self._shared.mget(f"did:key:{did}", f"did:pds:{did}")
+                key, pds = await self._shared.mget(*_shared_keys(did))
             if not isinstance(key, bytes) or not isinstance(pds, bytes):
                 return None
             document = DidDocument(did, pds=_base_url(pds.decode()), signing_key=key_of_did_key(key.decode()))
@@ -257,15 +290,23 @@ class Identities:
     async def _share(self, document: DidDocument) -> None:
         if self._shared is None:
             return
-        did, key, pds = document.did, document.signing_key, document.pds
+        key, pds = document.signing_key, document.pds
+        key_name, pds_name = _shared_keys(document.did)
         pipe = self._shared.pipeline(transaction=False)
         if key is None or pds is None:
-            pipe.delete(f"did:key:{did}", f"did:pds:{did}")
+            pipe.delete(key_name, pds_name)
         else:
-            pipe.set(f"did:key:{did}", did_key(key), ex=int(KEPT_SECONDS))
-            pipe.set(f"did:pds:{did}", pds, ex=int(KEPT_SECONDS))
+            pipe.set(key_name, did_key(key), ex=int(KEPT_SECONDS))
+            pipe.set(pds_name, pds, ex=int(KEPT_SECONDS))
+        await self._write_shared(pipe)
+
+    async def _write_shared(self, pipe: Pipeline) -> None:
         try:
             async with asyncio.timeout(SHARED_CACHE_SECONDS):
                 await pipe.execute()
         except (RedisError, OSError):
             return  # a cache: whoever needs it asks the source
+
+
+def _shared_keys(did: str) -> tuple[str, str]:
+    return f"did:key:{did}", f"did:pds:{did}"

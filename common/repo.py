@@ -12,12 +12,19 @@ from common.keys import PublicKey, verify
 from common.syntax import is_did, is_tid
 
 MAX_PATH_BYTES = 1024
-# What a tree may hold. Whether there is an NSID in it is not the tree's business: one odd record costs no other.
 _PATH = re.compile(rb"[A-Za-z0-9_~:.-]+/[A-Za-z0-9_~:.-]+")
 
 _COMMIT_FIELDS = {"did", "version", "data", "rev", "prev", "sig"}
 _SIG_HEAD = b"csigX\x40"  # the key "sig", and the head of 64 bytes
 _DATA_HEAD = b"ddata\xd8\x2a\x58\x25\x00"  # the key "data", and the head of a link
+
+# Almost every commit is this; four times as fast as to decode it.
+_USUAL = re.compile(
+    rb"\xa6cdidx\x20(did:plc:[a-z2-7]{24})crevm([2-7a-j][2-7a-z]{12})(csigX\x40(.{64}))"
+    rb"ddata\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32})"
+    rb"dprev(?:\xf6|\xd8\x2a\x58\x25\x00(\x01[\x71\x55]\x12\x20.{32}))gversion\x03",
+    re.DOTALL,
+)
 
 # A node has one canonical encoding, so it is read as that: {"e": [{"k", "p", "t", "v"}, ...], "l"}.
 _CHILD = rb"(?:\xf6|\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32}))"
@@ -54,8 +61,20 @@ class Node(NamedTuple):
     entries: list[Entry]
 
 
+class Item(NamedTuple):
+    """One part of a tree in the order of its keys: a key with its record, or a whole subtree."""
+
+    key: bytes  # empty: a subtree
+    cid: bytes  # raw, of the record or of the subtree's top
+    height: int
+
+
 def read_commit(block: bytes) -> Commit:
     """A commit of version 3. Fields that we do not know are part of what is signed. Raises BadInput("bad_commit")."""
+    if usual := _USUAL.fullmatch(block):
+        did, rev, _, sig, data, prev = usual.groups()
+        unsigned = b"\xa5" + block[1 : usual.start(3)] + block[usual.end(3) :]
+        return Commit(did.decode(), rev.decode(), data, prev, sig, unsigned)
     try:
         value = decode(block)
     except BadInput as error:
@@ -86,18 +105,23 @@ def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[str, byte
     """
     top = _node(blocks, data)
     last = b""
-    pending = _items(top, _height(blocks, top))
+    pending = items_of(top, height_of(blocks, top))
     while pending:
         key, cid, height = pending.pop()
         if not key:
-            pending += _items(_subtree(blocks, cid), height)
+            pending += items_of(_subtree(blocks, cid), height)
             continue
-        if key <= last or depth_of(key) != height or not _PATH.fullmatch(key):
+        if key <= last or depth_of(key) != height or not is_path(key):
             raise BadInput("bad_mst", f"key {key[:80]!r} at height {height} after {last[:80]!r}")
         if cid not in blocks:
             raise TryLater("incomplete_repo", f"no record at {key.decode()}")
         last = key
         yield key.decode(), cid
+
+
+def is_path(key: bytes) -> bool:
+    """Whether a tree may hold it. An NSID in it is not the tree's business: one odd record costs no other."""
+    return _PATH.fullmatch(key) is not None
 
 
 def depth_of(key: bytes) -> int:
@@ -151,7 +175,7 @@ def _node(blocks: Mapping[bytes, bytes], cid: bytes) -> Node:
     return read_node(block)
 
 
-def _height(blocks: Mapping[bytes, bytes], top: Node) -> int:
+def height_of(blocks: Mapping[bytes, bytes], top: Node) -> int:
     """How high the top stands, which only the keys tell.
 
     It may be without keys, though the specification has such tops cut off: @atproto/repo signs them after a commit that
@@ -171,13 +195,13 @@ def _subtree(blocks: Mapping[bytes, bytes], cid: bytes) -> Node:
     return node
 
 
-def _items(node: Node, height: int) -> list[tuple[bytes, bytes, int]]:
-    """What stands in a node, last first: (key, CID of the record, height) and (b"", CID of a subtree, its height)."""
-    items = [(b"", node.left, height - 1)] if node.left else []
+def items_of(node: Node, height: int) -> list[Item]:
+    """What stands in a node, last first."""
+    items = [Item(b"", node.left, height - 1)] if node.left else []
     for key, record, right in node.entries:
-        items.append((key, record, height))
+        items.append(Item(key, record, height))
         if right:
-            items.append((b"", right, height - 1))
+            items.append(Item(b"", right, height - 1))
     items.reverse()
     return items
 

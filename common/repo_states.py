@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
 from redis.asyncio import Redis
 
 from common.backpressure import Room
-from common.chain import KEY, RepoState, packed_data, packed_rev, place_of, state_of
-from common.events import RepoJob
+from common.chain import KEY, Frame, RepoState, packed_data, packed_rev, place_of, state_of
 from common.redis_connection import outlast
 from common.streams import Fenced
 
@@ -24,13 +22,6 @@ _SCRIPTS = Path(__file__).with_name("lua")
 
 def _script(name: str) -> str:
     return "".join((_SCRIPTS / f"{part}.lua").read_text() for part in ("repo_state", name))
-
-
-class Frame(Struct, frozen=True):
-    """What one frame brings: its step (common/chain.py), and the payloads that go to the stream if it is news."""
-
-    step: bytes
-    payloads: Sequence[bytes]
 
 
 @dataclass(frozen=True)
@@ -83,14 +74,6 @@ class RepoStates:
                 pipe.hget(f"{KEY}:{bucket}", field)
             found: list[Any] = await pipe.execute()
         return [state_of(raw) if raw else None for raw in found]
-
-    async def are_current(self, jobs: Sequence[RepoJob]) -> list[bool]:
-        """Of which nothing is missing up to the rev that the job names; a job that names none is not current."""
-        states = await self.read([job.did for job in jobs])
-        return [
-            state is not None and state.is_whole and bool(job.rev) and state.rev >= job.rev
-            for state, job in zip(states, jobs, strict=True)
-        ]
 
     async def settle(self, did: str, rev: str, data: bytes, stop: asyncio.Event) -> bool | None:
         """A whole snapshot at `rev`, whose root is the raw CID `data`, is on its stream.

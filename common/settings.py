@@ -9,6 +9,7 @@ from common.errors import CannotStart
 
 S = TypeVar("S")
 Port = NewType("Port", int)
+CountOrNone = NewType("CountOrNone", int)
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -23,6 +24,12 @@ def _positive(raw: str) -> int:
     return number
 
 
+def _none_or_more(raw: str) -> int:
+    if (number := int(raw)) < 0:
+        raise ValueError
+    return number
+
+
 def _port(raw: str) -> int:
     if not 0 <= (number := int(raw)) <= 65535:
         raise ValueError
@@ -32,6 +39,7 @@ def _port(raw: str) -> int:
 PARSERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),
     int: ("a whole number above 0", _positive),
+    CountOrNone: ("a whole number, or 0 for none", _none_or_more),
     Port: ("a port from 0 (none) to 65535", _port),
     float: ("a number", float),
     bool: ("true or false", lambda raw: _BOOLEANS[raw.lower()]),

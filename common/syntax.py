@@ -12,8 +12,8 @@ NSID = re.compile(
 )
 RECORD_KEY = re.compile(r"[A-Za-z0-9._:~-]{1,512}")
 TID = re.compile(r"[234567abcdefghij][234567abcdefghijklmnopqrstuvwxyz]{12}")
-_TID_DIGITS = {digit: value for value, digit in enumerate("234567abcdefghijklmnopqrstuvwxyz")}
 _TID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"
+_TID_DIGITS = str.maketrans(_TID_LETTERS, "0123456789abcdefghijklmnopqrstuv")
 
 
 def is_did(text: str) -> bool:
@@ -54,18 +54,23 @@ def collection_of(uri: str) -> str:
     return parts[3] if len(parts) > 3 else ""
 
 
+def tid_value(tid: str) -> int:
+    """The 64 bits of a TID, which sort as it does. It must be valid."""
+    return int(tid.translate(_TID_DIGITS), 32)
+
+
+def tid_of(value: int) -> str:
+    return "".join(_TID_LETTERS[value >> shift & 31] for shift in range(60, -1, -5))
+
+
 def tid_microseconds(tid: str) -> int:
     """When a TID was made, in microseconds since 1970 (spec: tid). The TID must be valid."""
-    value = 0
-    for digit in tid:
-        value = value << 5 | _TID_DIGITS[digit]
-    return value >> 10
+    return tid_value(tid) >> 10
 
 
 def tid_at(microseconds: int) -> str:
     """The largest TID of this microsecond: every TID made up to then sorts at or below it."""
-    value = microseconds << 10 | 0x3FF
-    return "".join(_TID_LETTERS[value >> shift & 31] for shift in range(60, -1, -5))
+    return tid_of(microseconds << 10 | 0x3FF)
 
 
 LAST_TID = "j" + "z" * 12

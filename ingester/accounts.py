@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from common.events import CreateEvent, DeleteEvent, LabelEvent, StreamEvent, UpdateEvent
 from common.streams import FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
-from ingester.framing import FrameResult
+from ingester.framing import FrameResult, Proof
 from ingester.metrics import (
     CREATES,
     DELETES,
@@ -20,6 +20,7 @@ from ingester.metrics import (
     IN_MEMORY,
     LABELER_EVENTS,
     LABELS_WRITTEN,
+    PROVEN,
     RECEIVED,
     REPOS_FETCHED,
     REPOS_WRITTEN,
@@ -29,13 +30,18 @@ from ingester.metrics import (
 
 _FRAME_REASONS = ("bad_cbor", "bad_frame", "replayed", "oversized_frame", "unwritten", "other")
 _COMMIT_REASONS = (
-    *("too_big", "bad_car", "truncated_car", "bad_cid", "bad_op", "bad_path", "unknown_action", "superseded"),
-    *("missing_block", "bad_block_hash", "bad_record"),
+    *("too_big", "oversized", "bad_car", "truncated_car", "bad_cid", "bad_op", "bad_path", "unknown_action"),
+    *("superseded", "missing_block", "bad_block_hash", "bad_record"),
+)
+_VERIFICATION_REASONS = (
+    *("bad_commit", "commit_mismatch", "future_rev", "no_such_account", "no_did_document", "no_key", "bad_signature"),
+    *("bad_mst", "ops_mismatch", "inversion_failed", "inversion_incomplete", "killed_workers"),
 )
 _CHAIN_REASONS = ("duplicate", "inactive_account")
 _SUBSCRIPTION_ERRORS = (
     *("unreachable", "refused", "closed", "idle", "protocol", "oversized", "fenced"),
     *("future_cursor", "consumer_too_slow", "error_frame"),
+    "no_did_document",
 )
 
 
@@ -48,6 +54,8 @@ def count_firehose(result: FrameResult) -> None:
     if result.filtered:
         FILTERED.inc(result.filtered)
     FIREHOSE_EVENTS.inc(len(result.events))
+    if result.proof is not Proof.NONE:
+        PROVEN.labels(result.proof).inc()
     for event in result.events:
         if counter := _BY_ACTION.get(type(event)):
             counter.inc()
@@ -78,7 +86,7 @@ FIREHOSE = Source(
     STREAM_EVENTS,
     count_firehose,
     ("#commit", "#sync", "#identity", "#account", "#info", "error", "unknown", "unreadable"),
-    _FRAME_REASONS + _COMMIT_REASONS + _CHAIN_REASONS,
+    _FRAME_REASONS + _COMMIT_REASONS + _VERIFICATION_REASONS + _CHAIN_REASONS,
     _SUBSCRIPTION_ERRORS,
 )
 LABELER = Source(
@@ -89,7 +97,7 @@ LABELER = Source(
     count_nothing,
     ("#labels", "#info", "error", "unknown", "unreadable"),
     (*_FRAME_REASONS, "bad_label", "foreign_src", "bad_signature"),
-    (*_SUBSCRIPTION_ERRORS, "no_did_document"),
+    _SUBSCRIPTION_ERRORS,
 )
 LISTING = Source(
     "listing",

@@ -30,6 +30,10 @@ from ingester.settings import MODES, Settings
 from ingester.sources import Sources, Work
 from ingester.switches import Switch
 from ingester.upstream import upstreams
+from ingester.verification import Mode
+from ingester.verified_reading import verified_reading
+
+MOST_WORKERS = 64
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -48,15 +52,19 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         ]
         states = RepoStates(redis)
         outbound = await stack.enter_async_context(Outbound(allow=allowed))
+        filter = LiveFilter(work.is_wanted)
+        workers = settings.workers if work.firehoses else 0
+        reading = verified_reading(settings, redis, outbound, filter, workers=workers)
         sources = Sources(
             settings=settings,
             redis=redis,
             http=await stack.enter_async_context(_websocket_client()),
             outbound=outbound,
             identities=Identities(outbound, settings.plc_url, capacity=1000),
+            reading=await stack.enter_async_context(reading),
             pressure=Pressure(),
             ledger=GapLedger(redis),
-            filter=LiveFilter(work.is_wanted),
+            filter=filter,
             known=KnownRepos(states),
         )
         switches = [Switch(redis, source) for source in sources.of(work)]
@@ -76,6 +84,7 @@ def work_of(settings: Settings) -> Work:
     modes = set(MODES) if "all" in settings.modes else set(settings.modes)
     if not 0.2 <= settings.memory_share <= 1:
         raise CannotStart(f"INGESTER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
+    _check_verification(settings)
     if not (settings.idle_seconds > 0 and settings.labeler_idle_seconds > 0):
         raise CannotStart("INGESTER_IDLE_SECONDS and INGESTER_LABELER_IDLE_SECONDS must be above 0")
     if settings.listing_collection and not is_nsid(settings.listing_collection):
@@ -99,6 +108,13 @@ def work_of(settings: Settings) -> Work:
         labeler_dids=dids if "labeler" in modes else (),
         is_wanted=is_wanted,
     )
+
+
+def _check_verification(settings: Settings) -> None:
+    if settings.verify not in set(Mode):
+        raise CannotStart(f"INGESTER_VERIFY: {settings.verify!r} is none of {', '.join(Mode)}")
+    if settings.workers > MOST_WORKERS:
+        raise CannotStart(f"INGESTER_WORKERS: {settings.workers} is more than {MOST_WORKERS}")
 
 
 def _websocket_client() -> ClientSession:

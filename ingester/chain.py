@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from common import chain
+from common.chain import Frame
 from common.events import AccountEvent, IdentityEvent, encode_event
-from common.repo_states import Frame
 from ingester.framing import FrameResult
 
 FUTURE = timedelta(minutes=5)  # a time from beyond would make every later event look old

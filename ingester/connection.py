@@ -12,6 +12,7 @@ from common.errors import BadInput
 from ingester.accounts import Account
 from ingester.framing import ERROR, INFO, FrameResult
 from ingester.metrics import HostMeter
+from ingester.reading_ahead import ReadAhead
 
 PING_SECONDS = 20.0
 CLOSE_SECONDS = 1.0
@@ -22,7 +23,7 @@ _ERROR_FRAMES = {
 }
 
 Deliver = Callable[[FrameResult], Awaitable[None]]
-ReadFrame = Callable[[bytes], FrameResult]
+Reading = Callable[[asyncio.TaskGroup], ReadAhead]
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +43,7 @@ class Connection:
         self,
         socket: ClientWebSocketResponse,
         position: int,
-        read_frame: ReadFrame,
+        reading: Reading,
         account: Account,
         meter: HostMeter,
         *,
@@ -50,7 +51,7 @@ class Connection:
     ) -> None:
         self.position = self.started_at = position
         self._socket = socket
-        self._read_frame = read_frame
+        self._reading = reading
         self._account = account
         self._meter = meter
         self._on_outdated = on_outdated
@@ -62,50 +63,61 @@ class Connection:
         """Deliver frames until the connection ends. May be cancelled at any time."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = tasks.create_task(self._read(deliver))
-                watching = tasks.create_task(self._watch(idle_seconds, reading))
-                await asyncio.wait([reading])
+                ahead = self._reading(tasks)
+                receiving = tasks.create_task(self._receive(ahead))
+                delivering = tasks.create_task(self._deliver(ahead, deliver))
+                watching = tasks.create_task(self._watch(idle_seconds, ahead, delivering))
+                await asyncio.wait([delivering])
+                ahead.abandon()
+                receiving.cancel()
                 watching.cancel()
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._socket.close()
-        if reading.cancelled():
+        if delivering.cancelled():
             return Ending("idle", f"nothing came for {idle_seconds:g} s")
-        return reading.result()
+        return delivering.result() or receiving.result()
 
-    async def _watch(self, idle_seconds: float, reading: "asyncio.Task[Ending]") -> None:
+    async def _watch(self, idle_seconds: float, ahead: ReadAhead, delivering: "asyncio.Task[Ending | None]") -> None:
         """End a silent connection. The library's heartbeat would also end one that waits for room in the stream."""
         period = min(PING_SECONDS, idle_seconds / 3)
         silent, seen = 0.0, self._messages
         while silent < idle_seconds:
             await asyncio.sleep(period)
-            silent = silent + period if self._messages == seen and not self._delivering else 0.0
+            is_busy = self._delivering or not ahead.is_empty
+            silent = silent + period if self._messages == seen and not is_busy else 0.0
             seen = self._messages
             with suppress(ConnectionError):
                 await self._socket.ping()
-        reading.cancel()
+        delivering.cancel()
 
-    async def _read(self, deliver: Deliver) -> Ending:
-        while True:
-            message = await self._socket.receive()
-            if message.type is WSMsgType.BINARY:
-                self._messages += 1
-                ending = await self._take(message.data, deliver)
-                if ending is not None:
-                    return ending
-            elif message.type is WSMsgType.TEXT:
-                self._account.frame("unreadable")
-            else:
-                return self._ending(message)
-
-    async def _take(self, frame: bytes, deliver: Deliver) -> Ending | None:
-        """A frame that cannot be read moves nothing: the next good one takes the cursor past it."""
+    async def _receive(self, ahead: ReadAhead) -> Ending:
         try:
-            result = self._read_frame(frame)
-        except BadInput as bad:
+            while True:
+                message = await self._socket.receive()
+                if message.type is WSMsgType.BINARY:
+                    self._messages += 1
+                    await ahead.put(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    self._account.frame("unreadable")
+                else:
+                    return self._ending(message)
+        finally:
+            ahead.close()
+
+    async def _deliver(self, ahead: ReadAhead, deliver: Deliver) -> Ending | None:
+        """What a frame says of the connection's end; None if the socket came to its end."""
+        async for result in ahead:
+            if (ending := await self._take(result, deliver)) is not None:
+                return ending
+        return None
+
+    async def _take(self, result: FrameResult | BadInput, deliver: Deliver) -> Ending | None:
+        """A frame that cannot be read moves nothing: the next good one takes the cursor past it."""
+        if isinstance(result, BadInput):
             self._account.frame("unreadable")
-            self._account.received(1, 0, {bad.reason: 1})
+            self._account.received(1, 0, {result.reason: 1})
             return None
         self._account.frame(result.kind)
         if not result.seq:

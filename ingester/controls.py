@@ -30,10 +30,6 @@ class LiveFilter:
     def current(self) -> CollectionFilter:
         return self.chosen or self.setting
 
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        return self.current.patterns
-
     def __call__(self, collection: str) -> bool:
         return self.current(collection)
 

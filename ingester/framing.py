@@ -1,6 +1,7 @@
 """One message of an event stream, and what came out of it (spec: event-stream). Knows no lexicon."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -8,6 +9,7 @@ from msgspec import Struct
 from common.dag_cbor import decode_header_and_body
 from common.errors import BadInput
 from common.events import LabelEvent, StreamEvent
+from common.syntax import is_did, is_tid
 
 MAX_SEQ = 2**53 - 1
 ERROR, INFO, UNKNOWN = "error", "#info", "unknown"
@@ -26,6 +28,21 @@ class Signed(Struct, frozen=True):
 
     message: bytes
     signature: bytes
+
+
+class Proof(StrEnum):
+    """What was proven of a commit or #sync beyond its shape.
+
+    NONE: nothing, for nobody asked. SIGNED: it is the account's (a #sync has no more to prove). WHOLE: it is the
+    account's, and all that was done to the tree before. LEGACY: it is the account's and wrote what it says, from an old
+    server that does not say what was before. PARTIAL: the same from a newer one whose word for that is wrong.
+    """
+
+    NONE = "none"
+    SIGNED = "signed"
+    WHOLE = "whole"
+    LEGACY = "legacy"
+    PARTIAL = "partial"
 
 
 class ChainLink(Struct, frozen=True):
@@ -66,6 +83,7 @@ class FrameResult(Struct, frozen=True, kw_only=True):
     link: ChainLink | None = None
     desync: tuple[str, str] | None = None
     refused_rev: str = ""
+    proof: Proof = Proof.NONE
 
 
 def read_message(frame: bytes) -> Message:
@@ -106,6 +124,34 @@ def text_of(body: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise BadInput("bad_frame", name)
     return value
+
+
+def seq_of(message: Message) -> int:
+    """Raises BadInput("bad_frame"), as do the next three."""
+    if not message.seq:
+        raise BadInput("bad_frame", "seq")
+    return message.seq
+
+
+def time_of(body: dict[str, Any]) -> str:
+    text = text_of(body, "time")
+    if not is_time(text):
+        raise BadInput("bad_frame", "time")
+    return text
+
+
+def did_of(body: dict[str, Any], name: str) -> str:
+    did = text_of(body, name)
+    if not is_did(did):
+        raise BadInput("bad_frame", name)
+    return did
+
+
+def rev_of(body: dict[str, Any]) -> str:
+    rev = text_of(body, "rev")
+    if not is_tid(rev):
+        raise BadInput("bad_frame", "rev")
+    return rev
 
 
 def is_time(text: str) -> bool:

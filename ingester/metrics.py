@@ -13,6 +13,7 @@ from common.progress import Progress
 from common.stream_gauges import StreamSample
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
 from ingester.chain import QUEUED_FOR, RESULTS
+from ingester.framing import Proof
 
 _ACCOUNT = (
     "ingester_received_total + ingester_labeler_events_total + ingester_backfill_repos_fetched_total ="
@@ -117,6 +118,15 @@ def count_judged(results: Mapping[str, int], queued: Mapping[str, int]) -> None:
     for reason, repos in queued.items():
         RESYNCS.labels(reason).inc(repos)
 
+
+PROVEN = Counter("ingester_commits", "Commits and syncs by what was proven of them; docs/architecture.md.", ["result"])
+LOOKUPS = Counter("ingester_identity_lookups", "Look-ups of DID documents, by where they ended.", ["result"])
+WORKERS = Gauge("ingester_workers", "Worker processes that are up.")
+WORKER_DEATHS = Counter("ingester_worker_deaths", "Worker processes that died, or were ended for hanging.")
+for _proof in Proof:
+    PROVEN.labels(_proof)
+for _result in ("memory", "shared", "network", "failed"):
+    LOOKUPS.labels(_result)
 
 # events come in and go nowhere
 PROGRESS = Progress(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import Port, env
+from common.settings import CountOrNone, Port, env
 
 MODES = ("all", "firehose", "backfill", "labeler")
 
@@ -25,6 +25,15 @@ class Settings:
         "INGESTER_VERIFY_LABELS",
         True,
         "Take a label only from the labeler whose DID document names the host, and only with its signature.",
+    )
+    verify: str = env(
+        "INGESTER_VERIFY",
+        "strict",
+        "strict: a commit is taken if its account signed it and it follows from the tree before (old servers do not say"
+        " what that was: the signature and what was written must do); lenient: that will do for all; off: nothing.",
+    )
+    workers: CountOrNone = env(
+        "INGESTER_WORKERS", 2, "Processes that decode and verify the firehose; 0 does it in the daemon itself."
     )
     modes: tuple[str, ...] = env(
         "INGESTER_MODE", ("all",), "What to run: all, or some of firehose, backfill (the list of repos) and labeler."
@@ -81,7 +90,9 @@ class Settings:
     listing_repeat_hours: float = env(
         "INGESTER_LISTING_REPEAT_HOURS", 0.0, "Hours after a finished list of repos until it is read again; 0 is never."
     )
-    plc_url: str = env("PLC_URL", "https://plc.directory", "The directory of did:plc, for the keys of labelers.")
+    plc_url: str = env(
+        "PLC_URL", "https://plc.directory", "The directory of did:plc, for keys of accounts and labelers."
+    )
     outbound_allow: tuple[str, ...] = env(
         "OUTBOUND_ALLOW", (), "host:port of services in a private network, which may speak plain http."
     )

@@ -16,10 +16,10 @@ from common.outbound import Outbound
 from common.repo_states import FrameWriter
 from common.stream_gauges import HIGH_WATER
 from common.streams import REPO_BACKFILL, StreamWriter
-from ingester import frames, label_frames
+from ingester import label_frames
 from ingester.accounts import FIREHOSE, LABELER, LISTING, Account, Source
 from ingester.batching import BatchLimits
-from ingester.connection import ReadFrame
+from ingester.connection import Reading
 from ingester.controls import LiveFilter
 from ingester.cursors import cursor_key, source_key
 from ingester.followed_labeler import FollowedLabeler
@@ -33,6 +33,7 @@ from ingester.label_verification import LabelVerification
 from ingester.metrics import HostMeter, Listings, Pressure
 from ingester.pages import RepoPages
 from ingester.pds_listing import PdsListings
+from ingester.reading_ahead import PlainReader, ReadAhead
 from ingester.relay_listing import RelayListing
 from ingester.repo_listing import AreCurrent, Listed, RepoListing
 from ingester.settings import Settings
@@ -63,7 +64,7 @@ class _Subscribed:
 
     source: Source
     lexicon: str
-    read_frame: ReadFrame
+    reading: Reading
     field: str
     idle_seconds: float
     is_chained: bool
@@ -88,6 +89,7 @@ class Sources:
     redis: Redis
     http: ClientSession
     outbound: Outbound
+    reading: Reading
     pressure: Pressure
     ledger: GapLedger
     filter: LiveFilter
@@ -99,7 +101,7 @@ class Sources:
         repos = _Subscribed(
             FIREHOSE,
             "com.atproto.sync.subscribeRepos",
-            partial(frames.events_of, is_wanted=self.filter),
+            self.reading,
             EVENT_FIELD,
             settings.idle_seconds,
             is_chained=True,
@@ -107,7 +109,7 @@ class Sources:
         labels = _Subscribed(
             LABELER,
             "com.atproto.label.subscribeLabels",
-            label_frames.events_of,
+            partial(ReadAhead, PlainReader(label_frames.events_of), None),
             LABELS_FIELD,
             settings.labeler_idle_seconds,
             is_chained=False,
@@ -146,7 +148,7 @@ class Sources:
         subscription = Subscription(
             http,
             f"{upstream.websocket_url}/xrpc/{what.lexicon}",
-            what.read_frame,
+            what.reading,
             idle_seconds=what.idle_seconds,
             account=account,
             meter=called.meter,

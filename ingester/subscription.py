@@ -9,7 +9,7 @@ from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, ClientW
 from common.rate_limits import retry_after
 from common.retry import Backoff
 from ingester.accounts import Account
-from ingester.connection import CLOSE_SECONDS, Connection, Deliver, Ending, ReadFrame
+from ingester.connection import CLOSE_SECONDS, Connection, Deliver, Ending, Reading
 from ingester.framing import ERROR, FrameResult
 from ingester.gap_watch import GapWatch
 from ingester.metrics import HostMeter
@@ -28,7 +28,7 @@ class Subscription:
         self,
         http: ClientSession,
         url: str,
-        read_frame: ReadFrame,
+        reading: Reading,
         *,
         idle_seconds: float,
         account: Account,
@@ -37,7 +37,7 @@ class Subscription:
     ) -> None:
         self._http = http
         self._url = url
-        self._read_frame = read_frame
+        self._reading = reading
         self._idle_seconds = idle_seconds
         self._account = account
         self._meter = meter
@@ -60,7 +60,7 @@ class Subscription:
             return self._ended(Ending("unreachable", str(error) or type(error).__name__), position)
         log.info("connected", extra={"url": self._url, "cursor": position})
         on_outdated = self._gaps.outdated if self._gaps else lambda: None
-        connection = Connection(socket, position, self._read_frame, self._account, self._meter, on_outdated=on_outdated)
+        connection = Connection(socket, position, self._reading, self._account, self._meter, on_outdated=on_outdated)
         watched = self._gaps.watching(position, deliver) if self._gaps else deliver
         with self._meter.connection():
             ending = await connection.run(watched, self._idle_seconds)

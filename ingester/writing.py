@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from common.chain import no_step
+from common.chain import Frame, no_step
 from common.events import encode_event
-from common.repo_states import Frame, FrameWriter
+from common.repo_states import FrameWriter
 from common.streams import StreamWriter
 from ingester.batching import Batch
 from ingester.chain import Told, judged, told

@@ -25,6 +25,7 @@ from sluice.gap_commands import gaps_app
 from sluice.look_commands import explain, status_app, top, verify
 from sluice.process_exit import ended_by
 from sluice.reindex import reindex
+from sluice.replay import replay
 from sluice.show import ProgressView, print_json, print_result
 from sluice.source_commands import filter_app, source_app
 from sluice.status_backfill import status_backfill
@@ -182,6 +183,7 @@ app.add_typer(status_app, name="status", rich_help_panel=LOOK)
 app.command(rich_help_panel=FETCH)(backfill)
 app.command(rich_help_panel=FETCH)(resync)
 app.command(rich_help_panel=FETCH)(reindex)
+app.command(rich_help_panel=FETCH)(replay)
 app.add_typer(dead_app, name="dead", rich_help_panel=FETCH)
 
 

@@ -50,6 +50,7 @@ class RecordedNetwork:
         self.faults = Faults()
         self.requests: Counter[str] = Counter()
         self.lives_at = ""  # what DID documents call its services, if not by its own address
+        self.documents = dict(recording.dids)  # what the directory says, also of accounts that are not in the recording
         self._repos = {repo.did: repo for repo in recording.repos}
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         self._port = port
@@ -160,7 +161,7 @@ class RecordedNetwork:
 
     async def _plc_document(self, request: web.Request) -> web.Response:
         did = request.match_info["did"]
-        document = self.recording.dids.get(did)
+        document = self.documents.get(did)
         if document is None:
             return web.json_response({"message": f"DID not registered: {did}"}, status=404)
         services = [self._here(service) for service in document.get("service", ())]

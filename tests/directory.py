@@ -13,7 +13,7 @@ from common.outbound import Outbound
 
 
 class Directory:
-    """`answers` are documents or statuses; while `open` is cleared it does not answer."""
+    """`answers` are documents or statuses; while `open` is cleared it does not answer. It is a did:web, too."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
@@ -21,6 +21,12 @@ class Directory:
         self.asked = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
+        self.origin = ""
+
+    @property
+    def did(self) -> str:
+        """Whose document is answers["did.json"]."""
+        return "did:web:" + self.origin.replace(":", "%3A")
 
     async def serve(self, request: web.Request) -> web.Response:
         did = request.match_info["did"]
@@ -36,10 +42,11 @@ class Directory:
 async def identities(directory: Directory, **options: Any) -> AsyncIterator[Identities]:
     app = web.Application()
     app.router.add_get("/{did}", directory.serve)
+    app.router.add_get("/.well-known/{did}", directory.serve)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    origin = f"127.0.0.1:{runner.addresses[0][1]}"
-    async with Outbound(allow=[origin]) as outbound:
-        yield Identities(outbound, f"http://{origin}", **options)
+    directory.origin = f"127.0.0.1:{runner.addresses[0][1]}"
+    async with Outbound(allow=[directory.origin]) as outbound:
+        yield Identities(outbound, f"http://{directory.origin}", **options)
     await runner.cleanup()

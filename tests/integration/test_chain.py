@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from common.chain import place_of
 from common.dag_cbor import CBOR_CID
-from common.events import RepoJob, decode_job
+from common.events import decode_job
 from common.redis_connection import open_redis
 from common.repo_states import Counts, RepoStates
 from common.streams import Fenced
@@ -221,19 +221,6 @@ async def test_what_a_snapshot_has_and_a_live_commit_was_is_told_once(
 ) -> None:
     await settle(redis, 5)
     assert [await host.commit(4), await other.commit(4), await other.commit(5), await host.commit(5)] == [*"odod"]
-
-
-async def test_current_is_who_is_whole_up_to_the_rev_that_is_asked_for(redis: Redis, host: Teller) -> None:
-    followed, gap = "did:plc:followedfollowedfollowed", "did:plc:gapgapgapgapgapgapgapgap"
-    for number in (1, 2):
-        await host.commit(number)
-    await host.commit(2, followed)
-    for number in (1, 3):
-        await host.commit(number, gap)
-    await settle(redis, 2, BOB)
-    asked = [(ALICE, 2), (ALICE, 3), (BOB, 2), (BOB, 3), (followed, 2), (gap, 3), ("did:plc:unknown", 1)]
-    jobs_of = [RepoJob(did=did, rev=rev(number)) for did, number in asked] + [RepoJob(did=ALICE)]
-    assert await RepoStates(redis).are_current(jobs_of) == [True, False, True, False, False, False, False, False]
 
 
 # accounts that are away

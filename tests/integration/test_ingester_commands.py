@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
+from common.repo_states import RepoStates
 from ingester.gaps import Gap, GapLedger
 from ingester.switches import reading_key
 from sluice.network import RecordedNetwork
@@ -216,4 +217,10 @@ async def test_a_jump_that_was_made_by_hand_is_compared(
         return await ledger(redis) == [("cursor_set", 100, 1501, "closed")]
 
     await until(is_closed)
-    assert await redis.xlen("repo_backfill") == len(served.recording.repos)
+    jobs: Any = [*await redis.xrange("repo_backfill"), *await redis.xrange("repo_backfill_high")]
+    queued = {json.loads(fields[b"repo"])["did"] for _, fields in jobs}
+    missed = {event[2] for event in recorded(served.recording.frames) if 100 < event[0] <= 1500}
+    gone = {repo.did for repo in served.recording.repos if not repo.active}
+    others = await RepoStates(redis).read(sorted(missed - gone - queued))
+    assert all(state is not None and state.is_whole for state in others), "begun anew upon an empty repo"
+    assert len(missed & queued) > len(others)

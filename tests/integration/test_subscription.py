@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ingester.accounts import FIREHOSE, Account
 from ingester.frames import events_of
 from ingester.framing import FrameResult
 from ingester.metrics import HostMeter
+from ingester.reading_ahead import PlainReader, ReadAhead
 from ingester.subscription import MAX_FRAME_BYTES, TRIES_AT_A_FRAME, Subscription
 
 DID = "did:plc:madeheremadeheremadehere"
@@ -50,7 +52,8 @@ class Reader:
         def read(frame: bytes) -> FrameResult:
             return events_of(frame, lambda collection: True)
 
-        self._subscription = Subscription(http, url, read, idle_seconds=idle_seconds, account=account, meter=meter)
+        reading = partial(ReadAhead, PlainReader(read), None)
+        self._subscription = Subscription(http, url, reading, idle_seconds=idle_seconds, account=account, meter=meter)
 
     async def session(
         self, position: int = 0, deliver: Callable[[FrameResult], Awaitable[None]] | None = None

@@ -43,6 +43,7 @@ MOVED_ELSEWHERE = {
     "ingester_repos_desynchronised": "integration/test_ingester_gauges.py",
     "ingester_resyncs_queued": "integration/test_ingester_gauges.py",
     "ingester_source_paused": "integration/test_controls.py",
+    "ingester_worker_deaths": "integration/test_workers.py",
     "ingester_upstream_outdated_cursor": "integration/test_subscription.py",
     "ingester_upstream_seq_regressions": "integration/test_subscription.py",
 }

@@ -16,6 +16,7 @@ from sluice.drain import Watch
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
+from tests.integration.test_ingester import recorded
 from tests.pipeline.test_kills import Run, reached, wiring
 from tests.waiting import until
 
@@ -34,6 +35,12 @@ def timeless(rows: Mapping[str, Rows]) -> dict[str, Rows]:
             row = {column: value for column, value in json.loads(line).items() if column not in TIMES}
             found[table][json.dumps(row, sort_keys=True, ensure_ascii=False)] += count
     return found
+
+
+def untouched(served: RecordedNetwork, after: int, before: int) -> set[str]:
+    """The repos of which nothing was missed."""
+    missed = {event[2] for event in recorded(served.recording.frames) if after < event[0] < before}
+    return {repo.did for repo in served.recording.repos} - missed
 
 
 async def test_what_a_relay_no_longer_had_is_fetched_from_the_repos_that_differ(
@@ -65,5 +72,8 @@ async def test_what_a_relay_no_longer_had_is_fetched_from_the_repos_that_differ(
         await until(is_made_good)
         (gap,) = await GapLedger(redis).all()
         assert (gap.host, gap.kind, gap.after, gap.before) == (host, "outdated_cursor", away_since, OLDEST_KEPT)
+        metrics = await pipeline.metrics(["ingester"])
+        left_out = metrics.by("ingester_dropped_total", "reason").get("current", 0)
+        assert len(untouched(served, gap.after, OLDEST_KEPT)) <= left_out < len(served.recording.repos)
         found = differences(timeless(await rows_of(connection)), timeless(expected_rows(RECORDING)))
         assert unexplained(RECORDING, found) == []

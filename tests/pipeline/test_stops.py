@@ -140,6 +140,7 @@ async def test_an_ingester_that_is_told_to_stop_has_written_what_its_cursor_cove
     served = await network("load-tiny", pace=1000)
     cursor = f"firehose_live:cursor:{urlsplit(served.url).netloc}"
     environ = {"INGESTER_RELAY_HOSTS": served.websocket_url, "INGESTER_MODE": "firehose"}
+    environ |= {"PLC_URL": served.url, "OUTBOUND_ALLOW": urlsplit(served.url).netloc}
     async with started("ingester", **environ) as ingester:
         await until(lambda: redis.get(cursor))
         assert await ingester.stop() == 0

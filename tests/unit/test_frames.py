@@ -233,8 +233,8 @@ def test_the_last_operation_on_a_path_is_the_one_that_counts() -> None:
     [
         ({"tooBig": True}, "too_big"),
         ({"rebase": True}, "too_big"),
-        ({"ops": [op("delete", f"app.bsky.feed.post/{number}") for number in range(201)]}, "too_big"),
-        ({"blocks": bytes(2_000_001)}, "too_big"),
+        ({"ops": [op("delete", f"app.bsky.feed.post/{number}") for number in range(201)]}, "oversized"),
+        ({"blocks": bytes(2_000_001)}, "oversized"),
         ({"repo": "alice.test"}, "bad_frame"),
         ({"rev": "yesterday"}, "bad_frame"),
         ({"time": "yesterday"}, "bad_frame"),
@@ -260,7 +260,7 @@ def test_two_hundred_operations_are_not_too_many() -> None:
     ("raw", "reason"),
     [
         (frame("#sync", did=DID, rev=REV, blocks=car(cid_of(SIGNED), [POST])), "missing_block"),
-        (frame("#sync", did=DID, rev=REV, blocks=bytes(10_001)), "bad_frame"),
+        (frame("#sync", did=DID, rev=REV, blocks=bytes(10_001)), "oversized"),
         (frame("#sync", did=DID, rev=REV), "bad_frame"),
         (frame("#identity", did="did:"), "bad_frame"),
         (frame("#account", did=DID, active="yes"), "bad_frame"),

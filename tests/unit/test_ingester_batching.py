@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from common.chain import no_step
-from common.repo_states import Frame
+from common.chain import Frame, no_step
 from ingester.batching import Batch, BatchLimits, Buffer
 from ingester.chain import Told
 

@@ -77,6 +77,15 @@ def test_unknown_fields_are_part_of_what_is_signed() -> None:
     verify_commit(read, SIGNER.public)
 
 
+@pytest.mark.parametrize("prev", [None, Link(CID)])
+def test_the_usual_form_of_a_commit_is_read_as_any_other(prev: Link | None) -> None:
+    usual = read_commit(commit(DATA_CID, SIGNER, prev=prev))
+    other = read_commit(commit(DATA_CID, SIGNER, prev=prev, did="did:web:" + DID.removeprefix("did:plc:")))
+    assert (usual.rev, usual.data, usual.prev) == (other.rev, other.data, other.prev)
+    assert usual.unsigned == other.unsigned.replace(b"did:web:", b"did:plc:")
+    verify_commit(usual, SIGNER.public)
+
+
 def test_a_signature_that_looks_like_a_cid_changes_nothing() -> None:
     """Written back by a codec that cannot tell, it would become a link; one signature of a thousand begins like one."""
     lookalike = b"\x01\x71\x12\x20" + bytes(range(60))
