@@ -11,7 +11,9 @@ COPY requirements.lock ./
 RUN pip download --require-hashes --only-binary :all: --requirement requirements.lock --dest /wheels
 ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels
 COPY . ./
-RUN pip wheel --no-deps --wheel-dir /wheels . \
+# what `sluice --version` and sluice_build_info say: --build-arg COMMIT=$(git rev-parse HEAD)
+ARG COMMIT=""
+RUN SLUICE_COMMIT="${COMMIT}" pip wheel --no-deps --wheel-dir /wheels . \
     && python -m venv --without-pip /opt/sluice \
     && pip --python /opt/sluice/bin/python install /wheels/sluice-*.whl
 

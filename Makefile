@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-for
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kills pipeline sweep fix docs bench lock
+.PHONY: help setup demo test check kills pipeline page sweep fix docs bench lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,11 +37,14 @@ kills: setup ## the ingester killed at 100 random moments, every event on the st
 pipeline: setup ## the three daemons as processes, killed on the way
 	@$(BIN)/pytest tests/pipeline $(ARGS)
 
+page: setup ## the status page in a headless Chromium (Debian: apt install chromium); SHOTS=FOLDER keeps pictures
+	@$(BIN)/pytest tests/browser $(ARGS)
+
 fix: setup ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: setup ## write docs/settings.md and docs/metrics.md from the code
+docs: setup ## write the pages of docs/ that are made from the code
 	@$(BIN)/python -m sluice.docs
 
 bench: setup ## events a second through each stage

@@ -27,13 +27,14 @@ from common.daemon import Service, run_daemon
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, JOB_FIELD
 from common.identity import Identities
+from common.logs import log_as_json
 from common.outbound import Budget, Outbound
 from common.redis_connection import check_redis, open_redis
 from common.repo_states import RepoStates
 from common.settings import load
 from common.stream_gauges import HIGH_WATER, StreamGauges
 from common.streams import StreamConsumer, StreamWriter
-from common.telemetry import Health, log_as_json, serve_metrics
+from common.telemetry import Health, serve_metrics
 
 UNPACKING_THREADS = 4
 MAX_BATCH = 500
@@ -50,7 +51,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         raise CannotStart("BACKFILLER_HOST_REQUESTS_PER_SECOND must be above 0")
     if settings.spool_folder and not os.access(settings.spool_folder, os.W_OK):
         raise CannotStart(f"BACKFILLER_SPOOL_FOLDER: {settings.spool_folder} cannot be written to")
-    health = Health()
+    health = Health(metrics.PROGRESS)
     async with assembled(settings) as services:
         stop_serving = serve_metrics(settings.metrics_port, health)
         try:

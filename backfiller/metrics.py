@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import Counter, Gauge, Histogram
 
 from backfiller.outcomes import DEFERRED, DONE, FAILURES, FINISHED, PARSING, VERIFYING
+from common.progress import Progress
 from common.stream_gauges import StreamSample
 
 PROCESSED = Counter("backfiller_repos_processed", "Repos whose records are all on the output.")
@@ -48,6 +49,13 @@ BYTES_ON_DISK = Gauge("backfiller_bytes_on_disk", "Bytes of repos in files and n
 HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
 HOSTS_DOWN = Gauge("backfiller_hosts_down", "PDS hosts that did not answer and are left alone for now.")
 LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
+
+# no try takes longer than its download may (app.py), so that this is long enough for all of them at once
+PROGRESS = Progress(
+    work=("backfiller_repos_running", "backfiller_repos_waiting"),
+    done=("backfiller_repo_duration_seconds_count", "backfiller_records_extracted_total"),
+    patience_seconds=1800.0,
+)
 
 ENDS = ("done", "current", "absent", "parked", "buried", "stopped")
 LOST = "lost_entry"

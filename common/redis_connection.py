@@ -46,8 +46,12 @@ def open_redis(url: str) -> Redis:
         return Redis.from_url(
             url, socket_timeout=BLOCK_SECONDS + 5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
         )
-    except ValueError as error:
-        raise CannotStart(f"REDIS_URL cannot be read: {error}; it looks like redis://host:6379") from error
+    except ValueError:
+        # what cannot be read is left out: it may be part of a password
+        raise CannotStart(
+            "REDIS_URL cannot be read; it looks like redis://:PASSWORD@host:6379/0,"
+            " with / # ? @ % of a password written as %2F %23 %3F %40 %25"
+        ) from None
 
 
 def is_outage(error: Exception) -> bool:

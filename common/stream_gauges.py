@@ -1,4 +1,4 @@
-"""What the streams look like, sampled from Redis: lengths, lag, pending, and how old the oldest work is."""
+"""What the streams and Redis look like, sampled: lengths, lag, pending, how old the oldest work is, memory, pool."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from common.daemon import stopped_within
+from common.dependencies import answering
 from common.redis_connection import code_of, is_outage
 
 log = logging.getLogger(__name__)
@@ -24,21 +25,33 @@ OLDEST = Gauge(
     "Age of the oldest entry delivered and not yet acked, since it was added; 0 if there is none.",
     ["stream", "group"],
 )
+LAG_SECONDS = Gauge(
+    "sluice_stream_group_lag_seconds",
+    "Age of the oldest entry not yet delivered to the group; 0 if there is none.",
+    ["stream", "group"],
+)
 HIGH_WATER = Gauge("sluice_stream_high_water", "Length at which writers wait.", ["stream"])
 SAMPLED = Gauge("sluice_stream_sample_timestamp_seconds", "Unix time of the last sample of the streams.")
+MEMORY = Gauge("sluice_redis_memory_bytes", "Memory that Redis uses, and its maxmemory where it has one.", ["kind"])
+POOL = Gauge("sluice_redis_pool_connections", "Connections to Redis: busy, or idle in the pool.", ["state"])
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSample:
-    """One look at a stream. Acked entries are deleted, so lag = length - pending, exactly."""
+    """One look at a stream. Times are seconds; `lag_seconds` is None if nothing waits to be delivered.
+
+    Redis' own count of the lag is wrong after a trim and absent after a deletion. Acked entries are deleted here, so
+    what is neither delivered nor acked is what length and pending leave, and there is some if an entry stands there.
+    """
 
     length: int
-    pending: int
-    oldest_pending_age_seconds: float
+    pending: int = 0
+    oldest_pending_age_seconds: float = 0.0
+    lag_seconds: float | None = None
 
     @property
     def lag(self) -> int:
-        return max(0, self.length - self.pending)
+        return 0 if self.lag_seconds is None else max(1, self.length - self.pending)
 
 
 class StreamGauges:
@@ -61,6 +74,8 @@ class StreamGauges:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
+                with answering("redis"):
+                    await self._sample_memory()
                 self._publish({stream: await self._sample(stream) for stream in self._groups})
             except (RedisError, OSError) as error:
                 if not is_outage(error):
@@ -72,21 +87,43 @@ class StreamGauges:
         length = await self._redis.xlen(stream)
         group = self._groups[stream]
         if group is None:
-            return StreamSample(length, 0, 0.0)
+            return StreamSample(length)
         try:
             pending: Any = await self._redis.xpending(stream, group)
         except ResponseError as error:
             if code_of(error) != "NOGROUP":
                 raise
-            return StreamSample(length, 0, 0.0)
-        age = time.time() - int(pending["min"].partition(b"-")[0]) / 1000 if pending["min"] else 0.0
-        return StreamSample(length, pending["pending"], max(0.0, age))
+            return StreamSample(length, lag_seconds=await self._lag_seconds(stream, b"0-0"))
+        age = _age_seconds(pending["min"]) if pending["min"] else 0.0
+        return StreamSample(
+            length, pending["pending"], age, await self._lag_seconds(stream, await self._read_to(stream))
+        )
+
+    async def _read_to(self, stream: str) -> bytes:
+        """The id up to which the group has been given entries."""
+        groups: Any = await self._redis.xinfo_groups(stream)
+        wanted = str(self._groups[stream]).encode()
+        return next((group["last-delivered-id"] for group in groups if group["name"] == wanted), b"0-0")
+
+    async def _lag_seconds(self, stream: str, after: bytes) -> float | None:
+        found: Any = await self._redis.xrange(stream, min=b"(" + after, count=1)
+        return _age_seconds(found[0][0]) if found else None
+
+    async def _sample_memory(self) -> None:
+        memory = await self._redis.info("memory")
+        MEMORY.labels("used").set(memory["used_memory"])
+        if limit := memory.get("maxmemory"):
+            MEMORY.labels("max").set(limit)
+        pool = self._redis.connection_pool
+        POOL.labels("busy").set(len(pool._in_use_connections))
+        POOL.labels("idle").set(len(pool._available_connections))
 
     def _publish(self, samples: Mapping[str, StreamSample]) -> None:
         for stream, sample in samples.items():
             LENGTH.labels(stream).set(sample.length)
             if group := self._groups[stream]:
                 LAG.labels(stream, group).set(sample.lag)
+                LAG_SECONDS.labels(stream, group).set(sample.lag_seconds or 0.0)
                 PENDING.labels(stream, group).set(sample.pending)
                 OLDEST.labels(stream, group).set(sample.oldest_pending_age_seconds)
         SAMPLED.set_to_current_time()
@@ -94,8 +131,13 @@ class StreamGauges:
 
     def _forget(self) -> None:
         """Unknown values are left out rather than shown as they were."""
-        for gauge in (LENGTH, LAG, PENDING, OLDEST):
+        for gauge in (LENGTH, LAG, LAG_SECONDS, PENDING, OLDEST, MEMORY, POOL):
             gauge.clear()
+
+
+def _age_seconds(entry_id: bytes) -> float:
+    """Since the entry was added: its id begins with the time, in milliseconds."""
+    return max(0.0, time.time() - int(entry_id.partition(b"-")[0]) / 1000)
 
 
 def watched(streams: Sequence[str]) -> dict[str, str | None]:

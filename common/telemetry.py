@@ -1,8 +1,6 @@
-"""How a daemon is seen from outside: JSON logs, and /metrics, /healthz, /readyz from a thread of their own."""
+"""How a daemon is seen from outside: /metrics, /healthz, /readyz and /status.json from a thread of their own."""
 
 import asyncio
-import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,71 +8,75 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, disable_created_metrics, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, Histogram, generate_latest
 
+from common.build import commit, show_build, version
 from common.daemon import stopped_within
 from common.errors import CannotStart
+from common.progress import Progress, ProgressWatch
 
-HEARTBEAT_SECONDS = 1.0
+BEAT_SECONDS = 0.25
 STALLED_SECONDS = 30.0
-_RECORD_FIELDS = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+LOOK_SECONDS = 5.0
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
-LOG_MESSAGES = Counter("sluice_log_messages", "Log records by level.", ["level"])
-for _level in ("INFO", "WARNING", "ERROR"):
-    LOG_MESSAGES.labels(_level)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line; JSON escapes the control characters that the network may have put into a text."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {name: value for name, value in vars(record).items() if name not in _RECORD_FIELDS}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
-
-
-class _CountingHandler(logging.StreamHandler[Any]):
-    def emit(self, record: logging.LogRecord) -> None:
-        LOG_MESSAGES.labels(record.levelname).inc()
-        super().emit(record)
-
-
-def log_as_json(level: str) -> None:
-    """Raises CannotStart if the level is no level."""
-    handler = _CountingHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    try:
-        logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    except ValueError as error:
-        raise CannotStart(f"LOG_LEVEL: {level!r} is none of DEBUG, INFO, WARNING, ERROR") from error
+HEARTBEAT = Gauge("sluice_heartbeat_timestamp_seconds", "Unix time of the event loop's last sign of life.")
+LOOP_LAG = Histogram(
+    "sluice_event_loop_lag_seconds",
+    "How late the event loop gives its signs of life: the wait that every other task has as well.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+READY = Gauge("sluice_ready", "1 while the daemon does its work or waits for what others must mend: as /readyz says.")
 
 
 class Health:
-    """Whether the event loop still turns, and whether the daemon is doing its work."""
+    """Whether the event loop still turns, and whether the daemon gets on with its work."""
 
-    def __init__(self) -> None:
-        self.ready = False
+    def __init__(self, progress: Progress) -> None:
+        self.started_at = time.time()
+        self._runs = False
         self.remark = ""  # what people have asked for and may forget, told by /readyz
         self._last_beat = time.monotonic()
+        self._watch = ProgressWatch(progress, time.time())
+        READY.set_function(lambda: not self.complaint())
+        show_build()
 
     async def beat(self, stop: asyncio.Event) -> None:
-        """Service: a sign of life every second, which a blocked loop cannot give."""
-        self.ready = True
+        """Service: signs of life, which a blocked loop cannot give."""
+        self._runs = True
         while not stop.is_set():
             self._last_beat = time.monotonic()
-            await stopped_within(stop, HEARTBEAT_SECONDS)
-        self.ready = False
+            HEARTBEAT.set_to_current_time()
+            await stopped_within(stop, BEAT_SECONDS)
+            LOOP_LAG.observe(max(0.0, time.monotonic() - self._last_beat - BEAT_SECONDS))
+        self._runs = False
+
+    def look(self) -> None:
+        """Take in what the daemon exports now. Not on the event loop, so that nothing there can hold it up."""
+        self._watch.observe(REGISTRY.collect(), time.time())
 
     def is_alive(self) -> bool:
         return time.monotonic() - self._last_beat < STALLED_SECONDS
+
+    def complaint(self) -> str:
+        """Why the daemon is not ready; nothing if it is."""
+        if not self._runs:
+            return "starting or stopping"
+        return self._watch.complaint(time.time()) if self.is_alive() else "the event loop stands still"
+
+    def status(self) -> dict[str, Any]:
+        """Times are Unix times, None where something has not moved since the start."""
+        complaint = self.complaint()
+        return {
+            "version": version(),
+            "commit": commit(),
+            "started_at": self.started_at,
+            "ready": not complaint,
+            "complaint": complaint,
+            "categories": {
+                category: {"last_moved": max((at for at in moved.values() if at), default=None), "metrics": moved}
+                for category, moved in self._watch.categories().items()
+            },
+        }
 
 
 def serve_metrics(port: int, health: Health, host: str = "") -> Callable[[], None]:
@@ -84,11 +86,14 @@ def serve_metrics(port: int, health: Health, host: str = "") -> Callable[[], Non
     """
     pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
         "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)),
-        "/healthz": lambda: _verdict(health.is_alive(), "the event loop stands still"),
-        "/readyz": lambda: _verdict(health.ready and health.is_alive(), "starting, stopping or stalled", health.remark),
+        "/healthz": lambda: _verdict("" if health.is_alive() else "the event loop stands still"),
+        "/readyz": lambda: _verdict(health.complaint(), health.remark),
+        "/status.json": lambda: (200, "application/json", orjson.dumps(health.status())),
     }
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = 30  # whoever connects and says nothing holds a thread no longer
+
         def do_GET(self) -> None:
             page = pages.get(self.path.partition("?")[0])
             status, content_type, body = page() if page else (404, "text/plain", b"not here\n")
@@ -109,14 +114,23 @@ def serve_metrics(port: int, health: Health, host: str = "") -> Callable[[], Non
         raise CannotStart(f"metrics port {port}: {error.strerror}; free it or set METRICS_PORT to another") from error
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    ended = threading.Event()
+    threading.Thread(target=_look_until, args=(ended, health), name="progress", daemon=True).start()
 
     def stop() -> None:
+        ended.set()
         server.shutdown()
         server.server_close()
 
     return stop
 
 
-def _verdict(good: bool, complaint: str, remark: str = "") -> tuple[int, str, bytes]:
+def _look_until(ended: threading.Event, health: Health) -> None:
+    health.look()
+    while not ended.wait(LOOK_SECONDS):
+        health.look()
+
+
+def _verdict(complaint: str, remark: str = "") -> tuple[int, str, bytes]:
     fine = f"ok; {remark}\n" if remark else "ok\n"
-    return (200, "text/plain", fine.encode()) if good else (503, "text/plain", f"{complaint}\n".encode())
+    return (503, "text/plain", f"{complaint}\n".encode()) if complaint else (200, "text/plain", fine.encode())

@@ -11,17 +11,19 @@ from common.daemon import Service, run_daemon
 from common.errors import CannotStart
 from common.events import EVENT_FIELD, LABELS_FIELD
 from common.identity import Identities
+from common.logs import log_as_json
 from common.outbound import Outbound
 from common.redis_connection import check_redis, open_redis
 from common.settings import load
 from common.stream_gauges import StreamGauges
 from common.streams import FIREHOSE_BACKFILL, LABEL_LIVE, StreamConsumer
-from common.telemetry import Health, log_as_json, serve_metrics
+from common.telemetry import Health, serve_metrics
 from indexer import deletions, handles, metrics, resyncs
 from indexer.database import Database
 from indexer.due import DueChecks
 from indexer.handle_resolver import HandleResolver
 from indexer.migrations import check_durability, check_schema
+from indexer.pool_gauges import PoolGauges
 from indexer.records import APPVIEWS
 from indexer.settings import Settings
 from indexer.turns import Turns
@@ -36,14 +38,14 @@ MOST_AHEAD = 3  # more would only fill memory
 async def main(environ: Mapping[str, str] = os.environ) -> None:
     settings = load(Settings, environ, prefix="INDEXER_")
     log_as_json(settings.log_level)
-    health = Health()
+    health = Health(metrics.PROGRESS)
     async with AsyncExitStack() as stack:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         await check_redis(redis, disposable=settings.data_is_disposable)
         pool = await stack.enter_async_context(await open_pool(settings))
         database = Database(pool, settings.database_schema, settings.appview)
-        services = [*stream_services(settings, redis, database), health.beat]
+        services = [*stream_services(settings, redis, database), PoolGauges(pool).run, health.beat]
         if settings.resolve_dids:
             outbound = await stack.enter_async_context(Outbound(allow=settings.outbound_allow))
             services += look_up_services(settings, database, outbound)
@@ -63,7 +65,12 @@ async def open_pool(settings: Settings) -> asyncpg.Pool:
             reset=_keep,
             statement_cache_size=0 if settings.pgbouncer else 256,
         )
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except ValueError:
+        # what cannot be read is left out: it may be part of a password
+        raise CannotStart(
+            "DATABASE_URL cannot be read; it looks like postgres://user:PASSWORD@host:5432/name"
+        ) from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
     async with pool.acquire() as connection:
         if not settings.data_is_disposable:

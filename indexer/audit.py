@@ -5,7 +5,7 @@ whatever is being written meanwhile, and it locks nothing. A repair locks the ag
 is too low may be floored at 0 in between.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from indexer import counts
@@ -64,11 +64,18 @@ class Report:
         self.keys_differing += len(_keys(found))
 
 
-async def audit(database: Database, sample: int | None, *, repair: bool = False) -> Report:
+async def audit(
+    database: Database,
+    sample: int | None,
+    *,
+    repair: bool = False,
+    on_progress: Callable[[int], None] = lambda keys: None,
+) -> Report:
     """Compare `sample` random keys of each aggregate, and those that as many random rows of each table count towards
     but that have no aggregate; or every key, if `sample` is None.
 
     A sample reads random blocks, so it costs the same however large a table is; all keys are walked in their order.
+    `on_progress` hears how many keys each step has done.
     """
     report = Report()
     for aggregate in AGGREGATES:
@@ -77,6 +84,7 @@ async def audit(database: Database, sample: int | None, *, repair: bool = False)
             async with database.transaction() as session:
                 found = await compare(session, aggregate, keys)
             report.note(aggregate, len(keys), found)
+            on_progress(len(keys))
             for key in _keys(found) if repair else ():
                 report.keys_repaired += await repair_key(database, aggregate, key)
     return report

@@ -1,5 +1,6 @@
 """What the indexer tells Prometheus. Everything is there from the start, at 0."""
 
+import time
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 
 from common.events import (
+    SEQ_BACKFILL,
     AccountEvent,
     CreateEvent,
     DeleteEvent,
@@ -19,6 +21,7 @@ from common.events import (
     StreamEvent,
     UpdateEvent,
 )
+from common.progress import Progress
 from common.stream_gauges import StreamSample
 from indexer.batch import Item
 from indexer.database import Applied
@@ -63,11 +66,27 @@ DEAD_LETTER_REASONS = ("bad_entry", "not_storable", "refused_by_postgres")
 DEAD_LETTERS = Counter("indexer_dead_letters_total", "Entries put into the table dead_letter.", ["reason"])
 BATCH_SECONDS = Histogram("indexer_batch_duration_seconds", "A batch from read to ack.", ["stream"])
 LAST_EVENT = Gauge("indexer_last_committed_event_timestamp_seconds", "Time of the newest event committed.", ["stream"])
+FRESHNESS = Histogram(
+    "indexer_freshness_seconds",
+    "Of live events: from the time that the relay gives an event to its committed row.",
+    ["stream"],
+    buckets=(0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600),
+)
+LAST_COMMIT = Gauge("indexer_last_commit_timestamp_seconds", "Unix time of the newest commit.", ["stream"])
+POOL = Gauge("indexer_db_pool_connections", "Connections to Postgres: busy, or idle in the pool.", ["state"])
+POOL_MAX = Gauge("indexer_db_pool_max_connections", "Most connections to Postgres that this process opens.")
 HANDLE_CHECKS = Counter("indexer_handle_checks_total", "Handles looked up, by result.", ["result"])
 HANDLE_RESULTS = ("verified", "unverified", "failed")
 DELETIONS = Counter("indexer_account_deletions_total", "Accounts said to be deleted, by what followed.", ["result"])
 RESYNCS = Counter("indexer_resync_jobs_total", "Repos of accounts that came back, queued to be fetched again.")
 DELETION_RESULTS = ("removed", "still_hosted", "failed")
+
+# a stream has entries that nobody takes, or a batch in hand that gets no further
+PROGRESS = Progress(
+    work=("indexer_active_tasks", "sluice_stream_group_lag"),
+    done=("indexer_batch_duration_seconds_count", "indexer_expected_errors_total"),
+    patience_seconds=300.0,
+)
 
 _DATA_FAULTS = ("invalid_record", "foreign_subject", "not_storable", "future_rev")
 
@@ -104,15 +123,27 @@ def count_applied(stream: str, items: Sequence[Item], applied: Applied) -> None:
     if unstorable := applied.outcomes.get("not_storable", 0):
         DEAD_LETTERS.labels("not_storable").inc(unstorable)
     DB_WRITES.inc(applied.rows)
-    newest = max((event.time for event in events), default=None)
-    if newest:
+    _show_times(stream, events)
+
+
+def _show_times(stream: str, events: Sequence[StreamEvent]) -> None:
+    """Freshness is that of what is new: whole repos and resyncs have another pace."""
+    now = time.time()
+    LAST_COMMIT.labels(stream).set(now)
+    if newest := max((event.time for event in events), default=None):
         LAST_EVENT.labels(stream).set(datetime.fromisoformat(newest).timestamp())
+    fresh = FRESHNESS.labels(stream)
+    for moment, number in Tally(event.time for event in events if event.seq != SEQ_BACKFILL).items():
+        delay = max(0.0, now - datetime.fromisoformat(moment).timestamp())
+        for _ in range(number):
+            fresh.observe(delay)
 
 
 def count_labels(stream: str, events: Sequence[LabelEvent], counts: LabelCounts, rows: int) -> None:
     LABELS.inc(sum(len(event.labels) for event in events))
     LABELS_ADDED.inc(counts.added)
     LABELS_REMOVED.inc(counts.removed)
+    LAST_COMMIT.labels(stream).set_to_current_time()
     DB_WRITES.inc(rows)
 
 

@@ -11,6 +11,7 @@ from common.collection_filter import CollectionFilter
 from common.daemon import run_daemon
 from common.errors import BadInput, CannotStart
 from common.identity import Identities, is_resolvable
+from common.logs import log_as_json
 from common.outbound import USER_AGENT, Outbound
 from common.redis_connection import check_redis, open_redis
 from common.repo_states import RepoStates
@@ -18,12 +19,12 @@ from common.settings import load
 from common.stream_gauges import StreamGauges, watched
 from common.streams import REPO_BACKFILL_HIGH
 from common.syntax import is_nsid
-from common.telemetry import Health, log_as_json, serve_metrics
+from common.telemetry import Health, serve_metrics
 from ingester.admin import serve_admin
 from ingester.controls import Controls, LiveFilter
 from ingester.gaps import GapLedger
 from ingester.known_repos import KnownRepos
-from ingester.metrics import LENGTHS, Pressure, show_lengths
+from ingester.metrics import LENGTHS, PROGRESS, Pressure, show_lengths
 from ingester.repo_gauges import RepoGauges
 from ingester.settings import MODES, Settings
 from ingester.sources import Sources, Work
@@ -40,7 +41,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     settings = load(Settings, environ, prefix="INGESTER_")
     log_as_json(settings.log_level)
     work = work_of(settings)
-    health = Health()
+    health = Health(PROGRESS)
     async with AsyncExitStack() as stack:
         stack.callback(serve_metrics(settings.metrics_port, health))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))

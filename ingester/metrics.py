@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge
 
+from common.progress import Progress
 from common.stream_gauges import StreamSample
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
 from ingester.chain import QUEUED_FOR, RESULTS
@@ -56,6 +57,7 @@ FRAMES = Counter("ingester_frames", "Websocket messages, by type.", ["source", "
 DROPPED = Counter("ingester_dropped", f"Units that were of no use, by reason. {_ACCOUNT}", ["source", "reason"])
 ERRORS_BY_REASON = Counter("ingester_errors_by_reason", "ingester_errors by reason.", ["source", "reason"])
 PRESSURE_SECONDS = Counter("ingester_backpressure_seconds", "Time that writers waited for room.", ["stream"])
+PRESSURE_TIMES = Counter("ingester_backpressure_activations", "Times that a writer began to wait.", ["stream"])
 CURSOR = Gauge("ingester_upstream_cursor", "Sequence number that the stored cursor stands for.", ["source", "host"])
 RECEIVED_SEQ = Gauge("ingester_upstream_received_seq", "Sequence number of the newest batch.", ["source", "host"])
 CONNECTED = Gauge("ingester_upstream_connected", "1 while the connection to this host is open.", ["source", "host"])
@@ -126,6 +128,19 @@ for _proof in Proof:
 for _result in ("memory", "shared", "network", "failed"):
     LOOKUPS.labels(_result)
 
+# events come in and go nowhere
+PROGRESS = Progress(
+    work=("ingester_events_in_memory",),
+    done=(
+        *("ingester_stream_events_total", "ingester_labels_written_total", "ingester_backfill_repos_written_total"),
+        *("ingester_firehose_filtered_operations_total", "ingester_dropped_total"),
+    ),
+    patience_seconds=120.0,
+)
+for _stream in LENGTHS:
+    PRESSURE_SECONDS.labels(_stream)
+    PRESSURE_TIMES.labels(_stream)
+
 
 class HostMeter:
     """What is shown of one host that a subscription reads."""
@@ -176,6 +191,7 @@ class Pressure:
         def report(stream: str, active: bool, seconds: float) -> None:
             (self._waiting.add if active else self._waiting.discard)(writer)
             BACKPRESSURE.set(1 if self._waiting else 0)
+            PRESSURE_TIMES.labels(stream).inc(active and not seconds)
             PRESSURE_SECONDS.labels(stream).inc(seconds)
 
         return report

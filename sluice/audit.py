@@ -2,11 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import asyncpg
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from common.settings import load
@@ -29,12 +31,28 @@ async def run(environ: Mapping[str, str], sample: int | None, *, repair: bool, a
     settings = replace(settings, pool_size=1, pool_idle=1, data_is_disposable=True)
     async with await open_pool(settings) as pool:
         try:
-            report = await audit(Database(pool, settings.database_schema), sample, repair=repair)
+            with _progress(quiet=as_json) as done:
+                report = await audit(Database(pool, settings.database_schema), sample, repair=repair, on_progress=done)
         except (asyncpg.PostgresError, *BROKEN) as error:
             sys.stderr.write(f"the audit broke off: {str(error) or type(error).__name__}\n")
             return 2
     (print_json if as_json else print_report)(report)
     return 0 if report.keys_differing == report.keys_repaired else 1
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """What to call with each step's keys: on a terminal they are shown adding up, on standard error."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("", total=None, said="")
+
+        def done(keys: int) -> None:
+            progress.advance(task, keys)
+            progress.update(task, said=f"{progress.tasks[0].completed:,.0f} keys compared")
+
+        yield done
 
 
 def print_json(report: Report) -> None:

@@ -5,37 +5,43 @@ import contextlib
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import asyncpg
 import typer
 
+from common.build import commit, version
 from common.daemon import entrypoint
-from common.errors import CannotStart
 from common.settings import load
 from indexer.migrations import migrate as migrate_schema
 from indexer.settings import Settings as IndexerSettings
 from sluice.audit import run as run_audit
 from sluice.backfill_commands import backfill, resync
+from sluice.connecting import connected
 from sluice.cursor_commands import cursor_app
 from sluice.dead_commands import dead_app
 from sluice.demo import Demo, Options, Servers
 from sluice.gap_commands import gaps_app
+from sluice.look_commands import explain, status_app, top, verify
 from sluice.process_exit import ended_by
 from sluice.reindex import reindex
 from sluice.replay import replay
 from sluice.show import ProgressView, print_json, print_result
 from sluice.source_commands import filter_app, source_app
 from sluice.status_backfill import status_backfill
+from sluice.status_page import serving
 from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
+PAGE_LOOK_SECONDS = 1.0
+TRY, RUN, LOOK, FETCH = "Try it", "Run it", "Look at what runs", "Fetch, and mend"
 SHIPPED = RECORDINGS / "full.tar.zst"
 
 app = typer.Typer(
     help="Carries the AT Protocol network into Postgres: verified, lossless, exact.",
+    epilog="Commands end with 0 if all is well, 1 if something needs a look, 2 if they cannot start like this (the line"
+    " on standard error says what to do), 130 after Ctrl-C. The daemons are configured by their environment:"
+    " docs/settings.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -52,14 +58,17 @@ Keep = Annotated[Path | None, typer.Option(help="Folder for the started servers'
 Indexers = Annotated[int, typer.Option(min=1, help="How many indexers share the work.")]
 
 
+Version = Annotated[bool, typer.Option("--version", help="Say the version and the commit, and end.")]
+
+
 @app.callback(invoke_without_command=True)
-def top(show_version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False) -> None:
+def sluice(show_version: Version = False) -> None:
     if show_version:
-        typer.echo(f"sluice {version('sluice')}")
+        typer.echo(f"sluice {version()} ({commit()})")
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=TRY)
 def demo(
     recording: Annotated[
         Path, typer.Argument(help="A recording: a folder or a .tar.zst.", show_default=False)
@@ -81,7 +90,7 @@ def demo(
     ended_by(_play(options, until_drained=until_drained, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=TRY)
 def up(
     relay: Annotated[str, typer.Option(help="Relays, separated by commas.")] = "bsky.network",
     plc: Annotated[str, typer.Option(help="The did:plc directory.")] = "https://plc.directory",
@@ -98,7 +107,7 @@ def up(
     ended_by(run_up(servers, relay, plc, labelers, indexers=indexers, backfill=backfill))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def migrate() -> None:
     """Bring a database to the schema that the indexer needs, empty or migrated by an AppView before.
 
@@ -107,7 +116,7 @@ def migrate() -> None:
     ended_by(_migrate())
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def audit(
     sample: Annotated[int, typer.Option(min=1, help="Random keys of each aggregate to compare.")] = 10_000,
     all_keys: Annotated[bool, typer.Option("--all", help="Compare every key; this reads all that is counted.")] = False,
@@ -122,19 +131,19 @@ def audit(
     ended_by(run_audit(os.environ, None if all_keys else sample, repair=repair, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def ingester() -> None:
     """Run the ingester, configured by its environment (docs/settings.md)."""
     entrypoint(import_module("ingester.app").main)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def backfiller() -> None:
     """Run a backfiller, configured by its environment (docs/settings.md)."""
     entrypoint(import_module("backfiller.app").main)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def indexer() -> None:
     """Run an indexer, configured by its environment (docs/settings.md)."""
     entrypoint(import_module("indexer.app").main)
@@ -142,7 +151,12 @@ def indexer() -> None:
 
 async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
     view = ProgressView(quiet=as_json)
-    async with Demo(options, view.show) as player:
+    async with (
+        Demo(options, view.show) as player,
+        serving(player.pipeline.addresses, "127.0.0.1", look_seconds=PAGE_LOOK_SECONDS, recorded=True) as page,
+    ):
+        if not as_json:
+            sys.stderr.write(f"the status page: {page}\n")
         with view:
             result = await player.play()
         (print_json if as_json else print_result)(result)
@@ -155,26 +169,22 @@ async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
 
 async def _migrate() -> int:
     settings = load(IndexerSettings, os.environ, prefix="INDEXER_")
-    try:
-        connection = await asyncpg.connect(settings.database_url)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL") from error
-    try:
+    async with connected(settings.database_url) as connection:
         applied = await migrate_schema(connection, settings.database_schema)
-    finally:
-        await connection.close()
     typer.echo("\n".join(applied) if applied else "nothing to do")
     return 0
 
 
-app.command()(backfill)
-app.command()(resync)
-app.command()(reindex)
-app.command()(replay)
-app.add_typer(dead_app, name="dead")
-status_app = typer.Typer(no_args_is_help=True, help="How things stand.")
+app.command(rich_help_panel=LOOK)(top)
+app.command(rich_help_panel=LOOK)(explain)
+app.command(rich_help_panel=LOOK)(verify)
 status_app.command("backfill")(status_backfill)
-app.add_typer(status_app, name="status")
+app.add_typer(status_app, name="status", rich_help_panel=LOOK)
+app.command(rich_help_panel=FETCH)(backfill)
+app.command(rich_help_panel=FETCH)(resync)
+app.command(rich_help_panel=FETCH)(reindex)
+app.command(rich_help_panel=FETCH)(replay)
+app.add_typer(dead_app, name="dead", rich_help_panel=FETCH)
 
 
 def main() -> None:

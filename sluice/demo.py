@@ -16,6 +16,7 @@ from common.errors import CannotStart
 from common.redis_connection import check_redis, open_redis
 from indexer.migrations import check_schema, migrate
 from sluice.account import Account, account, dead_letters_by_reason, fingerprints, rows_by_table
+from sluice.connecting import connected
 from sluice.drain import Progress, Watch
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline, Upstream, Wiring
@@ -73,11 +74,7 @@ async def set_stage(servers: Servers) -> AsyncIterator[Stage]:
         redis = await stack.enter_async_context(open_redis(redis_url))
         await check_redis(redis, disposable=True)
         postgres_url = servers.postgres_url or await stack.enter_async_context(embedded_postgres(servers.keep))
-        try:
-            connection = await asyncpg.connect(postgres_url)
-        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise CannotStart(f"postgres does not answer: {error}; check --postgres-url") from error
-        stack.push_async_callback(connection.close)
+        connection = await stack.enter_async_context(connected(postgres_url, "--postgres-url"))
         await migrate(connection, servers.schema)
         await check_schema(connection, servers.schema)
         yield Stage(redis_url, postgres_url, redis, connection)

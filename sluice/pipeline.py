@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -54,6 +55,10 @@ class Pipeline:
         for daemon in sorted(self.daemons, key=lambda daemon: _FLOW.index(daemon.name.partition("-")[0])):
             await daemon.stop()
         await self._stack.aclose()
+
+    def addresses(self) -> list[str]:
+        """host:port of the metrics of every daemon that was started."""
+        return [urlsplit(daemon.url).netloc for daemon in self.daemons]
 
     async def start_ingester(self, modes: str, name: str = "ingester") -> DaemonProcess:
         upstream = self.wiring.upstream

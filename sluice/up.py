@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sluice.demo import Servers, set_stage
 from sluice.pipeline import Pipeline, Upstream, Wiring
+from sluice.status_page import serving
 
 LOOK_SECONDS = 2.0
 
@@ -25,7 +26,9 @@ async def run(servers: Servers, relay: str, plc: str, labelers: str, *, indexers
                 if backfill:
                     await pipeline.start_backfiller()
                 await pipeline.start_ingester("all" if backfill else "firehose,labeler")
-                await _watch(pipeline)
+                async with serving(pipeline.addresses, "127.0.0.1") as page:
+                    sys.stderr.write(f"the status page: {page}\n")
+                    await _watch(pipeline)
     return 0
 
 

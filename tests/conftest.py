@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from common.redis_connection import open_redis
 from sluice.network import RecordedNetwork
+from sluice.pipeline import Pipeline, Upstream, Wiring
 from sluice.recording import Recording
 from sluice.stack import embedded_postgres, embedded_redis
 
@@ -162,6 +163,21 @@ async def network(recording: OpenRecording) -> AsyncIterator[StartNetwork]:
             return await stack.enter_async_context(RecordedNetwork(recording(name), **options))
 
         yield started
+
+
+@pytest.fixture
+async def deployment(
+    network: StartNetwork, redis_url: str, migrated_url: str, tmp_path: Path
+) -> AsyncIterator[Pipeline]:
+    """An ingester that reads the recording `basic`, and an indexer, as processes."""
+    served = await network("basic")
+    upstream = Upstream(served.websocket_url, served.url, outbound_allow=urlsplit(served.url).netloc)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    async with Pipeline(Wiring(redis_url, migrated_url, SCHEMA, upstream, folder, disposable=True)) as running:
+        await running.start_indexer(1)
+        await running.start_ingester("firehose")
+        yield running
 
 
 def _memory_folder() -> Path | None:

@@ -335,3 +335,9 @@ async def test_the_command_does_not_start_without_a_database_to_audit(database_u
         assert (ended.code, ended.out) == (2, "")
         assert ended.error.startswith("cannot start: ")
         assert said in ended.error
+
+
+async def test_a_long_audit_says_how_far_it_is(counted: Index) -> None:
+    steps: list[int] = []
+    report = await audit(counted.database, None, on_progress=steps.append)
+    assert sum(steps) == report.checked["post_agg.likeCount"] + report.checked["profile_agg.followersCount"] > 0

@@ -2,12 +2,14 @@
 
 import re
 from importlib import import_module
+from math import prod
 
 import pytest
-from prometheus_client import REGISTRY, Metric, generate_latest
+from prometheus_client import REGISTRY, Histogram, Metric, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.contract_metrics import CONTRACT, GAUGES
+from sluice.contract import CONTRACT, GAUGES
 
 for _daemon in CONTRACT:
     import_module(f"{_daemon}.app")
@@ -56,6 +58,46 @@ def test_a_series_with_labels_is_there_from_the_start_where_the_labels_are_known
 
 
 def test_no_label_holds_what_the_network_chooses() -> None:
-    bounded = {"stream", "group", "host", "source", "reason", "outcome", "kind", "result", "end", "level", "le"}
+    bounded = {
+        *("stream", "group", "host", "source", "reason", "outcome", "kind", "result", "end", "level", "le"),
+        *("dependency", "state", "version", "commit", "python"),
+    }
     found = {label for family in OURS.values() for sample in family.samples for label in sample.labels}
     assert found <= bounded
+
+
+def test_a_daemon_exports_no_more_series_than_a_prometheus_takes_easily() -> None:
+    """As if the ingester read 20 hosts: every label value that the closed lists and such a configuration allow."""
+    values = {
+        "host": 20,
+        "source": 3,
+        "stream": 5,
+        "group": 1,
+        "reason": 40,
+        "kind": 10,
+        "outcome": 20,
+        "result": 5,
+        "end": 6,
+        "level": 4,
+        "dependency": 2,
+        "state": 4,
+        "version": 1,
+        "commit": 1,
+        "python": 1,
+    }
+    for daemon in CONTRACT:
+        metrics = {m for m in REGISTRY._names_to_collectors.values() if isinstance(m, MetricWrapperBase)}
+        ours = [m for m in metrics if m._name.startswith((daemon, "sluice_"))]
+        series = sum(_samples(m) * prod(values[label] for label in m._labelnames) for m in ours)
+        assert series < 1500, daemon
+
+
+def _samples(metric: MetricWrapperBase) -> int:
+    """Series for each set of label values."""
+    return len(metric._upper_bounds) + 2 if isinstance(metric, Histogram) else 1
+
+
+def test_our_own_families_beside_the_contracts_are_few() -> None:
+    """Who adds one looks for one that says too little to keep."""
+    contract = {name.removesuffix("_total") for names in CONTRACT.values() for name in names}
+    assert len(OURS.keys() - contract) <= 80

@@ -1,0 +1,42 @@
+"""Whether Postgres answers, and how much of the pool is taken."""
+
+import asyncio
+
+import asyncpg
+
+from common.daemon import stopped_within
+from common.dependencies import answering
+from indexer.metrics import POOL, POOL_MAX
+from indexer.refusals import ERRORS, Verdict, verdict
+
+INTERVAL_SECONDS = 5.0
+
+
+class PoolGauges:
+    """Service: looks at the pool every few seconds, and asks Postgres where a connection is free to ask with.
+
+    A pool that is all taken says nothing about Postgres, so what is known of it stands as it was.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
+        self._pool = pool
+        self._interval_seconds = interval_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        POOL_MAX.set(self._pool.get_max_size())
+        while not stop.is_set():
+            idle = self._pool.get_idle_size()
+            POOL.labels("idle").set(idle)
+            POOL.labels("busy").set(self._pool.get_size() - idle)
+            if idle or self._pool.get_size() < self._pool.get_max_size():
+                await self._ask()
+            await stopped_within(stop, self._interval_seconds)
+
+    async def _ask(self) -> None:
+        try:
+            with answering("postgres"):
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._pool.fetchval("SELECT 1")
+        except ERRORS as error:
+            if verdict(error) is not Verdict.WAIT:
+                raise

@@ -1,0 +1,1 @@
+"""What needs a browser: only `make page` runs it."""
