@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-for
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kills pipeline page sweep fix docs bench lock
+.PHONY: help setup demo test check kills pipeline page monitoring dashboards-check tools boards sweep fix docs bench lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## the environment in .venv, every package pinned by hash; a second run changes nothing
 
@@ -39,6 +39,18 @@ pipeline: setup ## the three daemons as processes, killed on the way
 
 page: setup ## the status page in a headless Chromium (Debian: apt install chromium); SHOTS=FOLDER keeps pictures
 	@$(BIN)/pytest tests/browser $(ARGS)
+
+monitoring: setup tools ## rules, boards and alerts, on a real Prometheus beside the real daemons; about 3 minutes
+	@$(BIN)/pytest tests/monitoring $(ARGS)
+
+dashboards-check: setup tools ## the Grafana boards alone: their queries, their data from the real daemons, their types
+	@$(BIN)/pytest tests/unit/test_rules_and_boards.py tests/monitoring/test_grafana.py tests/monitoring/test_stack.py -k board $(ARGS)
+
+tools: ## what `make monitoring` runs and no Python package brings, into .tools (Debian's packages, and npm)
+	@ops/fetch-tools
+
+boards: setup ## write ops/grafana/dashboards from ops/boards
+	@$(BIN)/python -m ops.boards
 
 fix: setup ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .

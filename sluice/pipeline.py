@@ -70,9 +70,9 @@ class Pipeline:
         }
         return await self._start(name, "ingester", environ, "METRICS_PORT")
 
-    async def start_backfiller(self) -> DaemonProcess:
-        environ = {"BACKFILLER_CONSUMER": "backfiller_1", "BACKFILLER_COLLECTIONS": APPVIEW_COLLECTIONS}
-        return await self._start("backfiller", "backfiller", environ, "BACKFILLER_METRICS_PORT")
+    async def start_backfiller(self, name: str = "backfiller") -> DaemonProcess:
+        environ = {"BACKFILLER_CONSUMER": name, "BACKFILLER_COLLECTIONS": APPVIEW_COLLECTIONS}
+        return await self._start(name, "backfiller", environ, "BACKFILLER_METRICS_PORT")
 
     async def start_indexer(self, number: int) -> DaemonProcess:
         environ = {

@@ -138,8 +138,8 @@ def test_every_test_that_an_invariant_names_exists() -> None:
 
 
 def test_every_make_command_of_the_pages_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", read("Makefile"), re.MULTILINE))
-    named = {name for page in pages() for name in re.findall(r"(?:^|`)make ([a-z]+)", read(page), re.MULTILINE)}
+    targets = set(re.findall(r"^([a-z-]+):.*## ", read("Makefile"), re.MULTILINE))
+    named = {name for page in pages() for name in re.findall(r"(?:^|`)make ([a-z-]+)", read(page), re.MULTILINE)}
     assert {"demo", "test"} <= named
     assert named <= targets
 
@@ -169,14 +169,69 @@ def test_the_lock_pins_by_hash_what_the_project_asks_for() -> None:
 # production
 
 
+def scraped() -> dict[str, set[str]]:
+    """Service -> the host:port that prometheus.yml scrapes for it."""
+    jobs = yaml.safe_load(read("prometheus.yml"))["scrape_configs"]
+    found: dict[str, set[str]] = {}
+    for it in (config for job in jobs for config in job["static_configs"]):
+        found.setdefault(it["labels"]["service"], set()).update(it["targets"])
+    return found
+
+
 def test_prometheus_scrapes_every_daemon_where_it_listens() -> None:
-    jobs = {job["job_name"]: job for job in yaml.safe_load(read("prometheus.yml"))["scrape_configs"]}
-    scraped = {name: {t for c in job["static_configs"] for t in c["targets"]} for name, job in jobs.items()}
-    running: dict[str, set[str]] = {"prometheus": {"localhost:9090"}}
-    for name, (kind, container) in daemons().items():
+    running: dict[str, set[str]] = {}
+    for name, (kind, _) in daemons().items():
         running.setdefault(kind, set()).add(f"{name}:{PORTS[kind]}")
-        assert set(container["networks"]) & set(services()["prometheus"]["networks"])
-    assert scraped == running
+    assert {kind: targets for kind, targets in scraped().items() if kind in PORTS} == running
+
+
+def test_prometheus_can_reach_what_it_scrapes() -> None:
+    hosts = {target.partition(":")[0] for targets in scraped().values() for target in targets} - {"localhost"}
+    assert hosts >= {"alertmanager", "redis-exporter", "postgres-exporter", "node-exporter"}
+    for host in hosts:
+        assert set(services()[host]["networks"]) & set(services()["prometheus"]["networks"]), host
+
+
+def test_what_is_mounted_from_the_checkout_is_there_and_read_only() -> None:
+    mounts = [mount.split(":") for it in services().values() for mount in it.get("volumes", []) if mount[0] == "."]
+    assert len(mounts) > 5
+    assert [path for path, *_ in mounts if not (HOME / path).exists()] == []
+    assert [path for path, *_, mode in mounts if mode != "ro"] == []
+
+
+def test_every_image_has_a_version() -> None:
+    assert [it["image"] for it in services().values() if not re.search(r":v?\d[\w.-]+$", it["image"])] == []
+
+
+def test_the_small_machine_changes_only_what_there_is() -> None:
+    small = yaml.safe_load(read("ops/docker-compose.small.yml"))["services"]
+    assert set(small) < set(services())
+    assert sum(_megabytes({**it, **small.get(name, {})}) for name, it in services().items() if name != "migrate") < 8400
+
+
+def _megabytes(container: dict[str, Any]) -> int:
+    limit = str(container["mem_limit"])
+    return int(limit[:-1]) * {"m": 1, "g": 1024}[limit[-1]]
+
+
+def test_redis_has_room_between_its_limit_and_that_of_its_container() -> None:
+    small = yaml.safe_load(read("ops/docker-compose.small.yml"))["services"]["redis"]
+    for container in (services()["redis"], small):
+        command = container["command"]
+        maxmemory = command[command.index("--maxmemory") + 1]
+        assert _megabytes({"mem_limit": maxmemory.removesuffix("b")}) * 2 <= _megabytes(container)
+
+
+def test_the_connections_of_the_indexers_fit_into_the_pools() -> None:
+    pools = {
+        name: int(number) for name, number in re.findall(r"^(\w+) = (\d+)$", read("ops/pgbouncer.ini"), re.MULTILINE)
+    }
+    indexers = [container for kind, container in daemons().values() if kind == "indexer"]
+    assert all(container["environment"]["DATABASE_PGBOUNCER"] == "true" for container in indexers)
+    each = import_module("indexer.settings").Settings.pool_size
+    assert len(indexers) * each <= pools["default_pool_size"]
+    allowed = int(re.findall(r"max_connections=(\d+)", " ".join(services()["postgres"]["command"]))[0])
+    assert pools["default_pool_size"] + pools["reserve_pool_size"] < allowed
 
 
 def test_production_has_every_daemon_and_consumers_named_after_their_containers() -> None:
@@ -221,7 +276,7 @@ def test_large_repos_go_to_a_disk_that_the_backfillers_may_write_to() -> None:
 
 def test_redis_and_postgres_are_reached_from_inside_only() -> None:
     assert production()["networks"]["data"]["internal"] is True
-    assert services()["redis"]["networks"] == services()["postgres"]["networks"] == ["data"]
+    assert [services()[name]["networks"] for name in ("redis", "postgres", "pgbouncer")] == [["data"]] * 3
 
 
 def test_redis_never_evicts_and_keeps_a_log() -> None:

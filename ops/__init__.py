@@ -1,0 +1,1 @@
+"""What people run Sluice with: rules, boards, Alertmanager, PgBouncer, backups."""

@@ -1,0 +1,180 @@
+"""The backfiller's board: how far is the backfill, what fails, who holds it up."""
+
+from ops.boards.panels import (
+    OWN,
+    Board,
+    Panel,
+    Query,
+    Row,
+    graph,
+    in_interval,
+    number,
+    per_second,
+    process_row,
+    quantile,
+)
+
+EACH = "{{instance}}"
+
+PROGRESS = Row(
+    "Progress",
+    (
+        number("Waiting", "Jobs that no backfiller has been given.", f"max(backfiller_repos_waiting{{{OWN}}})"),
+        number("In hand", "Jobs of all backfillers together.", f"sum(backfiller_repos_running{{{OWN}}})"),
+        number(
+            "Capacity in use",
+            "Of what may be in hand at once.",
+            f"sum(backfiller_repos_running{{{OWN}}}) / sum(backfiller_repo_capacity{{{OWN}}})",
+            unit="percentunit",
+        ),
+        number(
+            "Done in",
+            "At the pace of the last 15 minutes; 0 while the queue does not shrink.",
+            'max(stream_group:sluice_stream_group_drain:seconds{stream="repo_backfill"}) or vector(0)',
+            unit="s",
+        ),
+        number("Parked", "Jobs that wait for their next try.", f"sum(backfiller_retry_queue_length{{{OWN}}})"),
+        number(
+            "Last success",
+            "Since a repo came through.",
+            f"time() - (max(backfiller_last_success_timestamp_seconds{{{OWN}}}) > 0)",
+            unit="s",
+            steps=((None, "green"), (900, "orange")),
+        ),
+        graph(
+            "Repos",
+            "Processed, of each backfiller.",
+            per_second("backfiller_repos_processed_total", "instance"),
+            unit="cps",
+            stacked=True,
+        ),
+        graph(
+            "Jobs finished, by how",
+            "A repo that is gone is finished as well.",
+            per_second("backfiller_repo_outcomes_total", "outcome"),
+            unit="cps",
+            stacked=True,
+        ),
+        graph(
+            "Records",
+            "Sent to the indexer, and left out because their collection is not ours.",
+            per_second("backfiller_records_extracted_total", legend="sent"),
+            per_second("backfiller_records_filtered_total", legend="filtered"),
+            per_second("backfiller_records_unreadable_total", legend="unreadable"),
+            unit="cps",
+        ),
+    ),
+)
+
+FAILURES = Row(
+    "Failures",
+    (
+        graph(
+            "Failed tries, retries, given up",
+            "A try that fails is repeated, until the repo is given up.",
+            per_second("backfiller_repos_failed_total", legend="failed"),
+            per_second("backfiller_retries_attempted_total", legend="will be retried"),
+            per_second("backfiller_repos_dead_lettered_total", legend="given up"),
+            unit="cps",
+        ),
+        graph(
+            "By kind",
+            "Not fetched, damaged, or not what was signed.",
+            per_second("backfiller_car_fetch_errors_total", legend="fetch"),
+            per_second("backfiller_car_parse_errors_total", legend="parse"),
+            per_second("backfiller_verification_errors_total", legend="verification"),
+            unit="cps",
+        ),
+        graph(
+            "By reason", "Tries that failed.", per_second("backfiller_failures_by_reason_total", "reason"), unit="cps"
+        ),
+        graph(
+            "Put off",
+            "Jobs parked through no fault of theirs, without using up a try.",
+            per_second("backfiller_deferrals_total", "reason"),
+            unit="cps",
+        ),
+        graph(
+            "Given up, of what came to an end",
+            "The objective is 1 % in 7 days.",
+            Query("service:backfiller_repos_dead_lettered:ratio_rate1h or vector(0)", "1 hour"),
+            Query("service:backfiller_repos_dead_lettered:ratio_rate6h or vector(0)", "6 hours"),
+            unit="percentunit",
+        ),
+        graph(
+            "Hosts at rest",
+            "PDS hosts that asked to be left alone for now.",
+            Query(f"backfiller_hosts_ratelimited{{{OWN}}}", EACH),
+        ),
+    ),
+)
+
+REPOS = Row(
+    "Repos",
+    (
+        graph(
+            "Time for a try, by how it ended",
+            "Half, and the slowest of a hundred.",
+            quantile(0.5, "backfiller_repo_duration_seconds", "end"),
+            quantile(0.99, "backfiller_repo_duration_seconds", "end"),
+            unit="s",
+        ),
+        graph(
+            "Size",
+            "Of the repos downloaded.",
+            quantile(0.5, "backfiller_car_bytes"),
+            quantile(0.99, "backfiller_car_bytes"),
+            unit="bytes",
+        ),
+        graph(
+            "Identities",
+            "Looked up, by where the answer was.",
+            per_second("backfiller_identity_lookups_total", "result"),
+            unit="cps",
+        ),
+    ),
+)
+
+OUTPUT = Row(
+    "Output",
+    (
+        graph(
+            "Records not yet indexed",
+            "Entries in the output, and the mark at which jobs wait.",
+            Query(f"max(backfiller_output_stream_length{{{OWN}}})", "entries"),
+            Query('max(sluice_stream_high_water{stream="firehose_backfill"})', "mark"),
+            width=6,
+        ),
+        Panel(
+            "Waiting for room",
+            "While the output is full.",
+            (Query(f"backfiller_backpressure_active{{{OWN}}}", EACH),),
+            "bool_yes_no",
+            "state-timeline",
+            width=6,
+            steps=((None, "green"), (1, "orange")),
+        ),
+        graph(
+            "Time spent waiting",
+            "Backfillers that wait, on average, and how often it began.",
+            per_second("backfiller_backpressure_seconds_total", legend="waiting"),
+            in_interval("backfiller_backpressure_activations_total", legend="began"),
+            width=6,
+        ),
+        graph(
+            "Bytes in hand",
+            "Of repos downloaded and not yet all on the output.",
+            Query(f"backfiller_bytes_in_hand{{{OWN}}}", EACH),
+            unit="bytes",
+            width=6,
+        ),
+    ),
+)
+
+BOARD = Board(
+    "sluice-backfiller",
+    "Sluice: backfiller",
+    "How far the backfill is, what fails, and who holds it up.",
+    (PROGRESS, FAILURES, REPOS, OUTPUT, process_row("backfiller")),
+    service="backfiller",
+)

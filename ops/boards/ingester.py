@@ -1,0 +1,210 @@
+"""The ingester's board: are we connected, do we keep up, is anything lost on the way into Redis."""
+
+from ops.boards.panels import (
+    OWN,
+    RED_ABOVE_0,
+    Board,
+    Panel,
+    Query,
+    Row,
+    graph,
+    in_interval,
+    number,
+    per_second,
+    process_row,
+    states,
+)
+
+EACH_HOST = "{{source}} {{host}}"
+
+UPSTREAM = Row(
+    "Upstream",
+    (
+        number(
+            "Connections",
+            "Open websocket connections.",
+            f"sum(ingester_websocket_connections{{{OWN}}})",
+            steps=((None, "red"), (1, "green")),
+        ),
+        number(
+            "Firehose is late by",
+            "How old the newest event was when it came: above 60 s a replay, or a relay that is behind.",
+            'max(source_host:ingester_upstream_late:seconds{source="firehose"})',
+            unit="s",
+            steps=((None, "green"), (60, "orange"), (600, "red")),
+        ),
+        number(
+            "Silent for",
+            "Since the newest frame of the firehose.",
+            'max(source_host:ingester_upstream_quiet:seconds{source="firehose"})',
+            unit="s",
+            steps=((None, "green"), (120, "orange")),
+        ),
+        number(
+            "Waiting for room",
+            "1 while a writer waits for room in a stream.",
+            f"max(ingester_backpressure_active{{{OWN}}})",
+            steps=((None, "green"), (1, "orange")),
+        ),
+        number(
+            "In memory", "Units received and not yet acknowledged by Redis.", f"sum(ingester_events_in_memory{{{OWN}}})"
+        ),
+        number(
+            "Unaccounted",
+            "Received less written, filtered, dropped and in memory. More than a moment's few is a fault.",
+            f"sum(instance:ingester_units_unaccounted:sum{{{OWN}}})",
+            steps=((None, "green"), (1000, "red")),
+        ),
+        states(
+            "Connected",
+            "Of each host that is read.",
+            Query(f"ingester_upstream_connected{{{OWN}}}", EACH_HOST),
+            width=12,
+        ),
+        graph(
+            "Frames",
+            "Websocket messages by type.",
+            per_second("ingester_frames_total", "source, kind"),
+            unit="cps",
+            width=12,
+        ),
+    ),
+)
+
+POSITION = Row(
+    "Position",
+    (
+        graph(
+            "Late, and silent",
+            "Late: the newest event's age when it came. Silent: since it came.",
+            Query("source_host:ingester_upstream_late:seconds", f"late {EACH_HOST}"),
+            Query("source_host:ingester_upstream_quiet:seconds", f"silent {EACH_HOST}"),
+            unit="s",
+        ),
+        graph(
+            "Advance",
+            "How fast the sequence number that was received and the stored cursor rise: the same, in the long run.",
+            Query(f"deriv(ingester_upstream_received_seq{{{OWN}}}[5m])", f"received {EACH_HOST}"),
+            Query(f"deriv(ingester_upstream_cursor{{{OWN}}}[5m])", f"stored {EACH_HOST}"),
+            unit="cps",
+        ),
+        graph(
+            "Not yet stored",
+            "Received sequence number less the stored cursor: what would be read again after a crash.",
+            Query(f"ingester_upstream_received_seq{{{OWN}}} - ingester_upstream_cursor{{{OWN}}}", EACH_HOST),
+        ),
+        graph(
+            "Missed (expect 0)",
+            "OutdatedCursor: the host no longer had what follows our cursor. Backwards: its sequence number fell.",
+            in_interval("ingester_upstream_outdated_cursor_total", "source, host", f"outdated {EACH_HOST}"),
+            in_interval("ingester_upstream_seq_regressions_total", "source, host", f"backwards {EACH_HOST}"),
+            width=12,
+        ),
+        graph(
+            "Dropped, by reason",
+            "Units that were of no use to anybody.",
+            per_second("ingester_dropped_total", "source, reason"),
+            unit="cps",
+            width=12,
+        ),
+    ),
+)
+
+WRITING = Row(
+    "Into Redis",
+    (
+        graph(
+            "Received, and what became of it",
+            "Received = written + filtered + dropped + in memory.",
+            per_second("ingester_received_total", legend="units received"),
+            per_second("ingester_firehose_events_total", legend="events"),
+            per_second("ingester_stream_events_total", legend="events written"),
+            per_second("ingester_firehose_filtered_operations_total", legend="filtered"),
+            unit="cps",
+        ),
+        graph(
+            "Events by operation",
+            "After the filter.",
+            per_second("ingester_firehose_create_events_total", legend="create"),
+            per_second("ingester_firehose_update_events_total", legend="update"),
+            per_second("ingester_firehose_delete_events_total", legend="delete"),
+            unit="cps",
+            stacked=True,
+        ),
+        graph(
+            "Labels",
+            "Brought by labelers, and acknowledged by Redis.",
+            per_second("ingester_labeler_events_total", legend="received"),
+            per_second("ingester_labels_written_total", legend="written"),
+            unit="cps",
+        ),
+        graph(
+            "Stream lengths",
+            "As the ingester sees them.",
+            *(
+                Query(f"max(ingester_{stream}_length{{{OWN}}})", stream)
+                for stream in ("firehose_live", "firehose_backfill", "label_live", "repo_backfill")
+            ),
+        ),
+        Panel(
+            "How full the streams are",
+            "Of the mark at which writers wait.",
+            (Query("stream:sluice_stream_fill:ratio", "{{stream}}"),),
+            "percentunit",
+            "bargauge",
+            steps=((None, "green"), (0.8, "orange"), (1, "red")),
+        ),
+        graph(
+            "Waiting for room",
+            "Writers that wait, on average, and how often it began.",
+            per_second("ingester_backpressure_seconds_total", "stream", "waiting {{stream}}"),
+            in_interval("ingester_backpressure_activations_total", "stream", "began {{stream}}"),
+        ),
+    ),
+)
+
+LISTING = Row(
+    "Listing of repos, and errors",
+    (
+        graph(
+            "listRepos",
+            "Rows that relays listed, and repos queued for backfill.",
+            per_second("ingester_backfill_repos_fetched_total", legend="listed"),
+            per_second("ingester_backfill_repos_written_total", legend="queued"),
+            unit="cps",
+        ),
+        graph(
+            "Trouble with listing",
+            "Pages that failed, and rows stepped over because the host fails to list them.",
+            in_interval("ingester_backfill_fetch_errors_total", legend="failed pages"),
+            in_interval("ingester_backfill_cursor_skips_total", legend="rows stepped over"),
+        ),
+        number(
+            "Listed to the end",
+            "1 once every relay has been listed to its end.",
+            f"min(ingester_backfill_complete{{{OWN}}})",
+            steps=((None, "blue"), (1, "green")),
+        ),
+        number(
+            "Errors in an hour",
+            "Troubles with hosts and cursors.",
+            f"sum(increase(ingester_errors_total{{{OWN}}}[1h]))",
+            steps=RED_ABOVE_0,
+        ),
+        graph(
+            "Errors, by reason",
+            "Troubles with hosts and cursors.",
+            per_second("ingester_errors_by_reason_total", "source, reason"),
+            unit="cps",
+            width=24,
+        ),
+    ),
+)
+
+BOARD = Board(
+    "sluice-ingester",
+    "Sluice: ingester",
+    "Are we connected, do we keep up, is anything lost on the way into Redis.",
+    (UPSTREAM, POSITION, WRITING, LISTING, process_row("ingester")),
+    service="ingester",
+)

@@ -1,0 +1,325 @@
+"""The overview: is the pipeline well, and if not, where to look. System health above, performance below."""
+
+from ops.boards.panels import RED_ABOVE_0, Board, Panel, Query, Row, graph, number, per_second, quantile, states
+
+DAEMONS = 'service=~"ingester|backfiller|indexer"'
+
+
+def _all(metric: str, legend: str) -> Query:
+    return per_second(metric, legend=legend, where="")
+
+
+HEALTH = Row(
+    "Health now",
+    (
+        number(
+            "Daemons up",
+            "Share of the daemons that Prometheus can scrape.",
+            f"avg(up{{{DAEMONS}}})",
+            unit="percentunit",
+            steps=((None, "red"), (1, "green")),
+            width=3,
+        ),
+        number(
+            "Age of live data",
+            "How old the newest live row is: what a reader of the tables notices.",
+            "pipeline:live_data_age:seconds",
+            unit="s",
+            steps=((None, "green"), (60, "orange"), (300, "red")),
+            width=3,
+        ),
+        number(
+            "Freshness p99",
+            "From the relay's time of a live event to its committed row.",
+            quantile(0.99, "indexer_freshness_seconds", where='stream="firehose_live"').expr,
+            unit="s",
+            steps=((None, "green"), (30, "orange"), (300, "red")),
+            width=3,
+        ),
+        number(
+            "Freshness allowance left",
+            "Of the month's 1 % of events that may be later than 30 s. Below 0 the promise is broken.",
+            "1 - avg_over_time(slo:indexer_freshness_late:ratio_rate1h[30d]) / 0.01",
+            unit="percentunit",
+            steps=((None, "red"), (0, "orange"), (0.25, "green")),
+            width=3,
+        ),
+        number(
+            "Alerts firing",
+            "Critical and warning.",
+            'count(ALERTS{alertstate="firing",severity=~"critical|warning"}) or vector(0)',
+            steps=RED_ABOVE_0,
+            width=3,
+        ),
+        number(
+            "Look at the streams",
+            "Age of the newest one. Above a minute, what the boards say of streams is missing.",
+            "time() - min(sluice_stream_sample_timestamp_seconds)",
+            unit="s",
+            steps=((None, "green"), (60, "red")),
+            width=3,
+        ),
+        number(
+            "Waiting for room",
+            "1 while a writer waits for room in a stream. The pipeline protects itself; nothing is lost.",
+            'max({__name__=~"(ingester|backfiller)_backpressure_active"})',
+            steps=((None, "green"), (1, "orange")),
+            width=3,
+        ),
+        number(
+            "Backfill done in",
+            "At the pace of the last 15 minutes; 0 while the queue does not shrink.",
+            'max(stream_group:sluice_stream_group_drain:seconds{stream="repo_backfill"}) or vector(0)',
+            unit="s",
+            width=3,
+        ),
+    ),
+)
+
+UPTIME = Row(
+    "Service uptime",
+    (
+        states(
+            "Up",
+            "Whether Prometheus could scrape each daemon.",
+            Query(f"up{{{DAEMONS}}}", "{{service}} {{instance}}"),
+            width=12,
+        ),
+        Panel(
+            "Uptime",
+            "Since the process started.",
+            (Query(f"time() - process_start_time_seconds{{{DAEMONS}}}", "{{service}} {{instance}}"),),
+            "s",
+            "bargauge",
+            width=6,
+        ),
+        Panel(
+            "Builds",
+            "Which version and commit runs where.",
+            (Query("max by (service, instance, version, commit, python) (sluice_build_info)"),),
+            "short",
+            "table",
+            width=6,
+        ),
+    ),
+)
+
+THROUGHPUT = Row(
+    "Event throughput",
+    (
+        graph(
+            "Ingester",
+            "Received, and acknowledged by Redis. Over a few minutes they are equal, unless the filter takes some.",
+            _all("ingester_firehose_events_total", "received"),
+            _all("ingester_stream_events_total", "written"),
+            _all("ingester_labeler_events_total", "labels"),
+            unit="cps",
+            width=6,
+        ),
+        graph(
+            "Backfiller",
+            "Repos fetched, and tries that failed.",
+            _all("backfiller_repos_processed_total", "processed"),
+            _all("backfiller_repos_failed_total", "failed"),
+            unit="cps",
+            width=6,
+        ),
+        graph(
+            "Indexer",
+            "Record events applied, live and backfill together.",
+            _all("indexer_events_processed_total", "events"),
+            unit="cps",
+            width=6,
+        ),
+        graph(
+            "Rows written",
+            "Rows changed in Postgres, committed.",
+            _all("indexer_db_writes_total", "rows"),
+            unit="cps",
+            width=6,
+        ),
+    ),
+)
+
+QUEUES = Row(
+    "Queues",
+    (
+        graph(
+            "Stream lengths",
+            "Work not yet done: finished entries are deleted.",
+            Query("stream:sluice_stream_length:max", "{{stream}}"),
+            width=6,
+        ),
+        graph(
+            "Undelivered",
+            "Entries that no consumer has been given.",
+            Query("stream_group:sluice_stream_group_lag:max", "{{stream}}"),
+            width=6,
+        ),
+        graph(
+            "Age of what waits",
+            "Of the oldest entry that no consumer has been given.",
+            Query("max by (stream) (sluice_stream_group_lag_seconds)", "{{stream}}"),
+            unit="s",
+            width=6,
+        ),
+        graph(
+            "In hand",
+            "Delivered and not yet finished.",
+            Query("stream_group:sluice_stream_group_pending:max", "{{stream}}"),
+            width=6,
+        ),
+    ),
+)
+
+ERRORS = Row(
+    "Errors",
+    (
+        graph(
+            "Errors by daemon",
+            "Of the ingester and indexer all; of the backfiller the tries that failed.",
+            _all("ingester_errors_total", "ingester"),
+            _all("backfiller_repos_failed_total", "backfiller"),
+            _all("indexer_errors_total", "indexer"),
+            unit="cps",
+        ),
+        graph(
+            "Given up",
+            "Repos in the dead letters of the backfiller, events in those of the indexer: expect few.",
+            Query("sum(increase(backfiller_repos_dead_lettered_total[$__rate_interval]))", "repos"),
+            Query("sum by (reason) (increase(indexer_dead_letters_total[$__rate_interval]))", "events: {{reason}}"),
+        ),
+        graph(
+            "Share of tries that fail",
+            "Of the backfiller.",
+            Query(
+                "service:backfiller_repos_failed:rate15m / (service:backfiller_tries:rate15m > 0)"
+                " or 0 * service:backfiller_tries:rate15m",
+                "failed",
+            ),
+            unit="percentunit",
+        ),
+    ),
+)
+
+LATENCY = Row(
+    "Latency",
+    (
+        graph(
+            "Live event to row",
+            "From the relay's time to the commit.",
+            *(
+                quantile(share, "indexer_freshness_seconds", where='stream="firehose_live"')
+                for share in (0.5, 0.95, 0.99)
+            ),
+            unit="s",
+        ),
+        graph(
+            "A batch of the indexer",
+            "From read to commit.",
+            *(quantile(share, "indexer_batch_duration_seconds", where="") for share in (0.5, 0.95, 0.99)),
+            unit="s",
+        ),
+        graph(
+            "A repo of the backfiller",
+            "From the start of a try to its end.",
+            *(quantile(share, "backfiller_repo_duration_seconds", where="") for share in (0.5, 0.95, 0.99)),
+            unit="s",
+        ),
+    ),
+)
+
+RESOURCES = Row(
+    "Resources",
+    (
+        graph(
+            "Memory",
+            "Resident, of each daemon.",
+            Query(f"process_resident_memory_bytes{{{DAEMONS}}}", "{{instance}}"),
+            unit="bytes",
+            width=6,
+        ),
+        graph(
+            "CPU",
+            "Cores in use, of each daemon.",
+            Query(f"rate(process_cpu_seconds_total{{{DAEMONS}}}[$__rate_interval])", "{{instance}}"),
+            width=6,
+        ),
+        graph(
+            "Redis memory",
+            "Writers wait at 80 % of the limit.",
+            Query('max(sluice_redis_memory_bytes{kind="used"})', "used"),
+            Query('max(sluice_redis_memory_bytes{kind="max"})', "limit"),
+            unit="bytes",
+            width=6,
+        ),
+        graph(
+            "Connections to Postgres",
+            "Busy ones of all indexers, and the most that they may open.",
+            Query('sum(indexer_db_pool_connections{state="busy"})', "busy"),
+            Query("sum(indexer_db_pool_max_connections)", "limit"),
+            width=6,
+        ),
+        graph(
+            "Servers answer",
+            "Time that the newest look at Redis and Postgres took; no line while there is no answer.",
+            Query("max by (dependency) (sluice_dependency_round_trip_seconds)", "{{dependency}}"),
+            unit="s",
+            width=6,
+        ),
+        graph(
+            "Connections to Redis",
+            "Busy ones, of each daemon.",
+            Query('sluice_redis_pool_connections{state="busy"}', "{{instance}}"),
+            width=6,
+        ),
+    ),
+)
+
+BACKPRESSURE = Row(
+    "Backpressure",
+    (
+        Panel(
+            "How full the streams are",
+            "Of the mark at which writers wait.",
+            (Query("stream:sluice_stream_fill:ratio", "{{stream}}"),),
+            "percentunit",
+            "bargauge",
+            width=6,
+            steps=((None, "green"), (0.8, "orange"), (1, "red")),
+        ),
+        graph(
+            "Time spent waiting",
+            "Writers that wait, on average.",
+            Query("sum by (stream) (rate(ingester_backpressure_seconds_total[$__rate_interval]))", "{{stream}}"),
+            Query("sum(rate(backfiller_backpressure_seconds_total[$__rate_interval]))", "backfiller"),
+            width=6,
+        ),
+        graph(
+            "Times that waiting began",
+            "Often and short: the mark is too low for the bursts.",
+            Query(
+                "sum by (stream) (increase(ingester_backpressure_activations_total[$__rate_interval]))", "{{stream}}"
+            ),
+            Query("sum(increase(backfiller_backpressure_activations_total[$__rate_interval]))", "backfiller"),
+            width=6,
+        ),
+        graph(
+            "Until the backlog is gone",
+            "At the pace of the last 15 minutes; only while it shrinks.",
+            Query(
+                "stream_group:sluice_stream_group_drain:seconds or 0 * stream_group:sluice_stream_group_lag:max",
+                "{{stream}}",
+            ),
+            unit="s",
+            width=6,
+        ),
+    ),
+)
+
+BOARD = Board(
+    "sluice-overview",
+    "Sluice: overview",
+    "Is the pipeline well, and if not, where to look.",
+    (HEALTH, UPTIME, THROUGHPUT, QUEUES, ERRORS, LATENCY, RESOURCES, BACKPRESSURE),
+)
