@@ -31,6 +31,7 @@ from sluice.source_commands import filter_app, source_app
 from sluice.status_backfill import status_backfill
 from sluice.status_page import serving
 from sluice.up import run as run_up
+from sluice.upkeep_commands import restore_cursors, save_cursors, thresholds
 
 RECORDINGS = Path(__file__).parent / "recordings"
 PAGE_LOOK_SECONDS = 1.0
@@ -185,6 +186,9 @@ app.command(rich_help_panel=FETCH)(resync)
 app.command(rich_help_panel=FETCH)(reindex)
 app.command(rich_help_panel=FETCH)(replay)
 app.add_typer(dead_app, name="dead", rich_help_panel=FETCH)
+app.command(rich_help_panel=LOOK)(thresholds)
+app.command(rich_help_panel=RUN)(save_cursors)
+app.command(rich_help_panel=RUN)(restore_cursors)
 
 
 def main() -> None:

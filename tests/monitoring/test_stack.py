@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from ops.boards.__main__ import BOARDS
+from tests.commands import sluice
 from tests.conftest import SHIPPED_RECORDINGS
 from tests.monitoring.play import BACKFILLERS, INDEXERS, Play, playing
 from tests.monitoring.test_alerts import RULES, rules_of
@@ -110,6 +113,22 @@ async def test_what_replicas_do_is_added_up(watched: Watched) -> None:
     done = await watched.watch.value("sum(indexer_events_processed_total)")
     assert done == metrics["indexer_events_processed_total"] > 500
     assert await watched.watch.value("count(indexer_events_processed_total > 0)") == INDEXERS
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_limits_are_shown_beside_what_was_measured(watched: Watched, tmp_path: Path) -> None:
+    ended = await sluice(
+        "thresholds", "--prometheus", watched.watch.prometheus, "--hours", "1", "--json", folder=tmp_path
+    )
+    assert (ended.code, ended.error) == (0, "")
+    found = {it["alert"]: it for it in ended.result["limits"]}
+    assert set(found) == {it["alert"] for path in RULES.glob("*.yml") for it in rules_of(path.stem) if is_measured(it)}
+    assert found["IndexerConsumerGroupLag"]["limit"] == 100_000
+    assert 0 <= found["StreamNearHighWater"]["seen"]["highest"] < 1
+
+
+def is_measured(rule: dict[str, Any]) -> bool:
+    return "measure" in rule.get("annotations", {})
 
 
 async def test_a_daemon_that_ends_is_told_of_and_what_follows_from_it_is_not() -> None:

@@ -162,10 +162,10 @@ def _shortened(found: re.Match[str]) -> str:
 
 def _server(place: Place, command: tuple[str, ...]) -> Server:
     url = f"http://127.0.0.1:{place.port}"
-    return Server(url=url, commands=(command,), answers=_answers, stop_signal=signal.SIGTERM)
+    return Server(url=url, commands=(command,), answers=is_ready, stop_signal=signal.SIGTERM)
 
 
-async def _answers(url: str) -> bool:
+async def is_ready(url: str) -> bool:
     try:
         async with aiohttp.ClientSession() as http, http.get(f"{url}/-/ready") as answer:
             return answer.status == 200

@@ -1,0 +1,68 @@
+"""Cursors beside a backup of Postgres: saved when what they cover is done, set back so that the rest is read again."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from common.errors import CannotStart
+from sluice.cursors import read, restore, save
+from tests.commands import sluice
+from tests.waiting import until
+
+FIREHOSE, LABELS, LISTING = "firehose_live:cursor:relay", "label_live:cursor:labeler", "repo_backfill:cursor:relay"
+
+
+async def test_saving_waits_for_what_the_cursors_cover_and_for_nothing_that_comes_later(redis: Redis) -> None:
+    await redis.mset({FIREHOSE: "40", LABELS: "7", LISTING: "page", "unrelated": "1"})
+    covered = [await redis.xadd("firehose_live", {"event": b"{}"}) for _ in range(3)]
+    saving = asyncio.create_task(save(redis))
+    await until(lambda: _looked_at(redis, "xrange"))
+    await redis.set(FIREHOSE, "41")
+    later = await redis.xadd("firehose_live", {"event": b"{}"})
+    await redis.xdel("firehose_live", *covered[:2])
+    seen = await _looked_at(redis, "xrange")
+    await until(lambda: _looked_at(redis, "xrange", since=seen))
+    assert not saving.done()
+    await redis.xdel("firehose_live", covered[2])
+    assert await saving == {FIREHOSE: "40", LABELS: "7"}
+    assert [entry for entry, _ in await redis.xrange("firehose_live")] == [later]
+
+
+async def _looked_at(redis: Redis, command: str, since: int = 0) -> int:
+    """How often Redis was asked this, if more often than `since`; else 0."""
+    calls = (await redis.info("commandstats")).get(f"cmdstat_{command}", {"calls": 0})["calls"]
+    return int(calls) if calls > since else 0
+
+
+async def test_cursors_are_set_back_and_the_listing_only_on_request(redis: Redis) -> None:
+    await redis.mset({FIREHOSE: "90", LABELS: "9", LISTING: "page"})
+    assert await restore(redis, {FIREHOSE: "40"}, list_again=False) == [FIREHOSE]
+    assert await redis.mget(FIREHOSE, LABELS, LISTING) == [b"40", b"9", b"page"]
+    assert await restore(redis, {FIREHOSE: "40"}, list_again=True) == [FIREHOSE, LISTING]
+    assert await redis.mget(FIREHOSE, LISTING) == [b"40", None]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"x": "1"}', '{"firehose_live:cursor:a": 1}', '{"label_live:cursor:a": "x"}']
+)
+def test_a_file_that_holds_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "cursors.json"
+    path.write_text(text)
+    with pytest.raises(CannotStart, match="cursors"):
+        read(path)
+
+
+async def test_the_commands_save_and_restore(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    await redis.set(FIREHOSE, "40")
+    saved = await sluice("save-cursors", folder=tmp_path, environ={"REDIS_URL": redis_url})
+    assert (saved.code, json.loads(saved.out)) == (0, {FIREHOSE: "40"})
+    (tmp_path / "cursors.json").write_text(saved.out)
+    await redis.set(FIREHOSE, "90")
+    restored = await sluice(
+        "restore-cursors", str(tmp_path / "cursors.json"), folder=tmp_path, environ={"REDIS_URL": redis_url}
+    )
+    assert (restored.code, restored.error) == (0, f"{FIREHOSE}\n")
+    assert await redis.get(FIREHOSE) == b"40"
