@@ -121,11 +121,11 @@ INGESTER_CASES = {
             f"ingester_upstream_connected{{{RELAY.replace('relay', 'other')}}}": "1x120",
         },
     ),
-    "IngesterSourceSilent": Case(
+    "IngesterSourceLost: silent": Case(
         fires={**_TALKING, f"ingester_upstream_last_received_timestamp_seconds{{{RELAY}}}": "0+60x30 1800x90"},
         quiet={**_TALKING, f"ingester_upstream_last_received_timestamp_seconds{{{RELAY}}}": CLOCK},
     ),
-    "IngesterSourceSilent: waiting for room": Case(
+    "IngesterSourceLost: waiting for room": Case(
         fires={**_TALKING, f"ingester_upstream_last_received_timestamp_seconds{{{RELAY}}}": "0+60x30 1800x90"},
         quiet={
             **_TALKING,
