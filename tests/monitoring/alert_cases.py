@@ -183,6 +183,18 @@ INGESTER_CASES = {
             f'ingester_dropped_total{{{INGESTER},source="firehose",reason="bad_op"}}': "0+600x120",
         },
     ),
+    "IngesterDropRatioHigh: told by two relays": Case(
+        fires={
+            f"ingester_received_total{{{INGESTER}}}": "0+60000x120",
+            f"ingester_labeler_events_total{{{INGESTER}}}": "0+600x120",
+            f'ingester_dropped_total{{{INGESTER},source="firehose",reason="bad_op"}}': "0+1000x120",
+        },
+        quiet={
+            f"ingester_received_total{{{INGESTER}}}": "0+60000x120",
+            f"ingester_labeler_events_total{{{INGESTER}}}": "0+600x120",
+            f'ingester_dropped_total{{{INGESTER},source="firehose",reason="duplicate"}}': "0+30000x120",
+        },
+    ),
     "IngesterDropRatioHigh": Case(
         fires={
             f"ingester_received_total{{{INGESTER}}}": "0+60000x120",
