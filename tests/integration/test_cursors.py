@@ -15,7 +15,8 @@ from tests.waiting import until
 FIREHOSE, LABELS, LISTING = "firehose_live:cursor:relay", "label_live:cursor:labeler", "repo_backfill:cursor:relay"
 
 
-async def test_saving_waits_for_what_the_cursors_cover_and_for_nothing_that_comes_later(redis: Redis) -> None:
+async def test_saving_waits_for_what_the_cursors_cover_and_for_nothing_that_comes_later(own_redis: Redis) -> None:
+    redis = own_redis
     await redis.mset({FIREHOSE: "40", LABELS: "7", LISTING: "page", "unrelated": "1"})
     covered = [await redis.xadd("firehose_live", {"event": b"{}"}) for _ in range(3)]
     saving = asyncio.create_task(save(redis))
