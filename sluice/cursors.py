@@ -23,6 +23,8 @@ from ingester.settings import Settings
 
 LOOK_SECONDS = 0.5
 STREAMS = (FIREHOSE_LIVE, LABEL_LIVE)
+# where lists of repos have been read to, what became of each repo, and the end of its chain
+KNOWN_REPOS = (f"{REPO_BACKFILL}:cursor:*", f"{REPO_BACKFILL}:outcome*", "repo_chain*")
 
 
 async def print_saved(environ: Mapping[str, str]) -> int:
@@ -59,16 +61,22 @@ async def save(redis: Redis) -> dict[str, str]:
 
 
 async def restore(redis: Redis, cursors: dict[str, str], *, list_again: bool) -> list[str]:
-    """Keys that were set or removed. A running ingester notices, and goes on from there.
+    """Keys that were set, and what was forgotten. A running ingester notices, and goes on from there.
 
-    `list_again`: the list of repos is read again from its start, for repos that were fetched since the backup.
+    `list_again`: forgets what is known of every repo, so that all are listed and fetched again: those too that were
+    fetched since the backup.
     """
     for key, position in cursors.items():
         await redis.set(key, position)
-    listings = await _keys(redis, REPO_BACKFILL) if list_again else []
-    if listings:
-        await redis.delete(*listings)
-    return [*cursors, *listings]
+    forgotten = [pattern for pattern in KNOWN_REPOS if await _forget(redis, pattern)] if list_again else []
+    return [*cursors, *forgotten]
+
+
+async def _forget(redis: Redis, pattern: str) -> int:
+    keys = [key async for key in redis.scan_iter(match=pattern, count=1000)]
+    for start in range(0, len(keys), 1000):
+        await redis.unlink(*keys[start : start + 1000])
+    return len(keys)
 
 
 def read(path: Path) -> dict[str, str]:

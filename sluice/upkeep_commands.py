@@ -33,7 +33,9 @@ def save_cursors() -> None:
 
 def restore_cursors(
     file: Annotated[Path, typer.Argument(help="What save-cursors printed; - for standard input.")],
-    list_again: Annotated[bool, typer.Option("--list-again", help="Also fetch every repo again.")] = False,
+    list_again: Annotated[
+        bool, typer.Option("--list-again", help="Also forget what is known of each repo: all are fetched again.")
+    ] = False,
 ) -> None:
     """Set the positions back after Postgres was restored, so that what came later is read again (ops/restore)."""
     ended_by(cursors.set_back(os.environ, file, list_again=list_again))

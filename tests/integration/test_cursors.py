@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from common.errors import CannotStart
-from sluice.cursors import read, restore, save
+from sluice.cursors import KNOWN_REPOS, read, restore, save
 from tests.commands import sluice
 from tests.waiting import until
 
@@ -38,12 +38,13 @@ async def _looked_at(redis: Redis, command: str, since: int = 0) -> int:
     return int(calls) if calls > since else 0
 
 
-async def test_cursors_are_set_back_and_the_listing_only_on_request(redis: Redis) -> None:
-    await redis.mset({FIREHOSE: "90", LABELS: "9", LISTING: "page"})
+async def test_cursors_are_set_back_and_repos_forgotten_only_on_request(redis: Redis) -> None:
+    known = {LISTING: "page", "repo_backfill:outcome:00001": "x", "repo_chain": "x", "repo_chain:1": "x"}
+    await redis.mset({FIREHOSE: "90", LABELS: "9", **known})
     assert await restore(redis, {FIREHOSE: "40"}, list_again=False) == [FIREHOSE]
-    assert await redis.mget(FIREHOSE, LABELS, LISTING) == [b"40", b"9", b"page"]
-    assert await restore(redis, {FIREHOSE: "40"}, list_again=True) == [FIREHOSE, LISTING]
-    assert await redis.mget(FIREHOSE, LISTING) == [b"40", None]
+    assert await redis.mget(FIREHOSE, LABELS, *known) == [b"40", b"9", b"page", b"x", b"x", b"x"]
+    assert await restore(redis, {FIREHOSE: "40"}, list_again=True) == [FIREHOSE, *KNOWN_REPOS]
+    assert await redis.mget(FIREHOSE, LABELS, *known) == [b"40", b"9", None, None, None, None]
 
 
 @pytest.mark.parametrize(
