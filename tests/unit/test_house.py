@@ -206,7 +206,7 @@ def test_every_image_has_a_version() -> None:
 def test_the_small_machine_changes_only_what_there_is() -> None:
     small = yaml.safe_load(read("ops/docker-compose.small.yml"))["services"]
     assert set(small) < set(services())
-    assert sum(_megabytes({**it, **small.get(name, {})}) for name, it in services().items() if name != "migrate") < 8400
+    assert sum(_megabytes({**it, **small.get(name, {})}) for name, it in services().items() if name != "migrate") < 11_000
 
 
 def _megabytes(container: dict[str, Any]) -> int:
@@ -219,7 +219,7 @@ def test_redis_has_room_between_its_limit_and_that_of_its_container() -> None:
     for container in (services()["redis"], small):
         command = container["command"]
         maxmemory = command[command.index("--maxmemory") + 1]
-        assert _megabytes({"mem_limit": maxmemory.removesuffix("b")}) * 2 <= _megabytes(container)
+        assert _megabytes({"mem_limit": maxmemory.removesuffix("b")}) * 3 <= _megabytes(container) * 2
 
 
 def test_the_connections_of_the_indexers_fit_into_the_pools() -> None:
