@@ -102,9 +102,16 @@ FAILURES = Row(
             unit="percentunit",
         ),
         graph(
-            "Hosts at rest",
-            "PDS hosts that asked to be left alone for now.",
-            Query(f"backfiller_hosts_ratelimited{{{OWN}}}", EACH),
+            "Hosts left alone",
+            "PDS hosts that asked for it, and hosts that did not answer.",
+            Query(f"max(backfiller_hosts_ratelimited{{{OWN}}})", "asked for it"),
+            Query(f"max(backfiller_hosts_down{{{OWN}}})", "did not answer"),
+        ),
+        graph(
+            "Looked at again",
+            "Repos that were not to be had: waiting for another look, and queued for it.",
+            Query(f"max(backfiller_rechecks_waiting{{{OWN}}})", "waiting"),
+            in_interval("backfiller_rechecks_total", legend="queued"),
         ),
     ),
 )
@@ -164,7 +171,8 @@ OUTPUT = Row(
         graph(
             "Bytes in hand",
             "Of repos downloaded and not yet all on the output.",
-            Query(f"backfiller_bytes_in_hand{{{OWN}}}", EACH),
+            Query(f"backfiller_bytes_in_hand{{{OWN}}}", "memory {{instance}}"),
+            Query(f"backfiller_bytes_on_disk{{{OWN}}}", "disk {{instance}}"),
             unit="bytes",
             width=6,
         ),

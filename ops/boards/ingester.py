@@ -110,6 +110,48 @@ POSITION = Row(
     ),
 )
 
+IN_STEP = Row(
+    "In step with every repo",
+    (
+        graph(
+            "Frames, by what they were to their repo",
+            "Advanced: the next step. Duplicate: another relay told it before. docs/architecture.md has them all.",
+            per_second("ingester_chain_total", "result"),
+            unit="cps",
+        ),
+        graph(
+            "Out of step, by why",
+            "Repos queued to be fetched again because something between two of their commits is missing.",
+            per_second("ingester_resyncs_queued_total", "reason"),
+            unit="cps",
+        ),
+        graph(
+            "Repos known, and out of step",
+            "Out of step: queued for a backfill, or given up by it.",
+            Query(f"max(ingester_repos_known{{{OWN}}})", "known"),
+            Query(f"max(ingester_repos_desynchronised{{{OWN}}})", "out of step"),
+        ),
+        graph(
+            "Gaps (expect 0)",
+            "What a source skipped or could not say: found, and not yet made good.",
+            in_interval("ingester_gaps_total", "source, kind", "found {{source}} {{kind}}"),
+            Query(f"max by (source) (ingester_gaps_unclosed{{{OWN}}})", "open {{source}}"),
+        ),
+        graph(
+            "PDSes to list",
+            "Due for a listing of their repos, and how listings ended.",
+            Query(f"max(ingester_pds_hosts_due{{{OWN}}})", "due"),
+            in_interval("ingester_pds_listings_total", "outcome"),
+        ),
+        states(
+            "Paused by people",
+            "Sources that somebody has paused.",
+            Query(f"ingester_source_paused{{{OWN}}}", EACH_HOST),
+            good=0,
+        ),
+    ),
+)
+
 WRITING = Row(
     "Into Redis",
     (
@@ -205,6 +247,6 @@ BOARD = Board(
     "sluice-ingester",
     "Sluice: ingester",
     "Are we connected, do we keep up, is anything lost on the way into Redis.",
-    (UPSTREAM, POSITION, WRITING, LISTING, process_row("ingester")),
+    (UPSTREAM, POSITION, IN_STEP, WRITING, LISTING, process_row("ingester")),
     service="ingester",
 )

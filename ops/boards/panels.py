@@ -65,11 +65,10 @@ def number(
     return Panel(title, text, (Query(expr, ""),), unit, "stat", width=width, height=4, steps=steps)
 
 
-def states(title: str, text: str, query: Query, *, width: int = 8) -> Panel:
+def states(title: str, text: str, query: Query, *, width: int = 8, good: int = 1) -> Panel:
     """0 and 1 over time."""
-    return Panel(
-        title, text, (query,), "bool_yes_no", "state-timeline", width=width, steps=((None, "red"), (1, "green"))
-    )
+    colours = ((None, "red"), (1, "green")) if good else ((None, "green"), (1, "orange"))
+    return Panel(title, text, (query,), "bool_yes_no", "state-timeline", width=width, steps=colours)
 
 
 def per_second(metric: str, by: str = "", legend: str = "", where: str = OWN) -> Query:

@@ -125,6 +125,10 @@ INGESTER_CASES = {
         fires={**_TALKING, f"ingester_upstream_last_received_timestamp_seconds{{{RELAY}}}": "0+60x30 1800x90"},
         quiet={**_TALKING, f"ingester_upstream_last_received_timestamp_seconds{{{RELAY}}}": CLOCK},
     ),
+    "IngesterSourceLost: paused by people": Case(
+        fires={f"ingester_upstream_connected{{{RELAY}}}": "0x120", f"ingester_source_paused{{{RELAY}}}": "0x120"},
+        quiet={f"ingester_upstream_connected{{{RELAY}}}": "0x120", f"ingester_source_paused{{{RELAY}}}": "1x120"},
+    ),
     "IngesterSourceLost: waiting for room": Case(
         fires={**_TALKING, f"ingester_upstream_last_received_timestamp_seconds{{{RELAY}}}": "0+60x30 1800x90"},
         quiet={
@@ -159,12 +163,9 @@ INGESTER_CASES = {
         },
     ),
     "IngesterEventsMissed": Case(
-        fires={f"ingester_upstream_outdated_cursor_total{{{RELAY}}}": "0x30 1x90"},
-        quiet={f"ingester_upstream_outdated_cursor_total{{{RELAY}}}": "1x120"},
-    ),
-    "IngesterEventsMissed: a row of a listing": Case(
-        fires={f"ingester_backfill_cursor_skips_total{{{INGESTER}}}": "0x30 1x90"},
-        quiet={f"ingester_backfill_cursor_skips_total{{{INGESTER}}}": "1x120"},
+        fires={f'ingester_gaps_unclosed{{{INGESTER},source="firehose"}}': "0x10 1x110"},
+        quiet={f'ingester_gaps_unclosed{{{INGESTER},source="firehose"}}': "0x60 1x30 0x30"},
+        after="90m",
     ),
     "IngesterUnitsUnaccounted": Case(
         fires={**_ACCOUNT, f"ingester_stream_events_total{{{INGESTER}}}": "0+59000x120"},
@@ -193,6 +194,18 @@ INGESTER_CASES = {
             f"ingester_received_total{{{INGESTER}}}": "0+60000x120",
             f"ingester_labeler_events_total{{{INGESTER}}}": "0+600x120",
             f'ingester_dropped_total{{{INGESTER},source="firehose",reason="duplicate"}}': "0+30000x120",
+        },
+    ),
+    "IngesterReposOutOfStep": Case(
+        fires={
+            f"ingester_repos_known{{{INGESTER}}}": "1000x120",
+            f"ingester_repos_desynchronised{{{INGESTER}}}": "20x120",
+        },
+        # two ingesters see the same repos: they are not to be added up
+        quiet={
+            f"ingester_repos_known{{{INGESTER}}}": "1000x120",
+            f"ingester_repos_desynchronised{{{INGESTER}}}": "9x120",
+            f"ingester_repos_desynchronised{{{INGESTER.replace('ingester:', 'other:')}}}": "9x120",
         },
     ),
     "IngesterDropRatioHigh": Case(
