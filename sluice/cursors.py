@@ -15,6 +15,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from common.chain import KEY as CHAIN
 from common.errors import CannotStart
 from common.redis_connection import open_redis
 from common.settings import load
@@ -24,7 +25,7 @@ from ingester.settings import Settings
 LOOK_SECONDS = 0.5
 STREAMS = (FIREHOSE_LIVE, LABEL_LIVE)
 # where lists of repos have been read to, what became of each repo, and the end of its chain
-KNOWN_REPOS = (f"{REPO_BACKFILL}:cursor:*", f"{REPO_BACKFILL}:outcome*", "repo_chain*")
+KNOWN_REPOS = (f"{REPO_BACKFILL}:cursor:*", f"{REPO_BACKFILL}:outcome*", f"{CHAIN}*")
 
 
 async def print_saved(environ: Mapping[str, str]) -> int:
