@@ -132,6 +132,24 @@ IN_STEP = Row(
             Query(f"max(ingester_repos_desynchronised{{{OWN}}})", "out of step"),
         ),
         graph(
+            "Commits, by what was proven of them",
+            "Proven: signature and all that was done. Legacy: the signature, and that the records are in the tree.",
+            per_second("ingester_commits_total", "result"),
+            unit="cps",
+        ),
+        graph(
+            "Keys, by where they were found",
+            "What grows here beside what is known already is questions to directories and hosts.",
+            per_second("ingester_identity_lookups_total", "result"),
+            unit="cps",
+        ),
+        graph(
+            "Worker processes",
+            "Those that verify frames, and how many had to be replaced.",
+            Query(f"ingester_workers{{{OWN}}}", "running {{instance}}"),
+            in_interval("ingester_worker_deaths_total", "", "replaced"),
+        ),
+        graph(
             "Gaps (expect 0)",
             "What a source skipped or could not say: found, and not yet made good.",
             in_interval("ingester_gaps_total", "source, kind", "found {{source}} {{kind}}"),
