@@ -18,8 +18,8 @@ setup: $(STAMP) ## the environment in .venv, every package pinned by hash; a sec
 demo: setup ## a recorded network through all three daemons into Postgres; nothing else needs to run (ARGS=--until-drained)
 	@$(BIN)/sluice demo $(ARGS)
 
-test: setup ## every test, with a Redis and a Postgres of their own
-	@$(BIN)/pytest $(ARGS)
+test: setup ## every test, on up to four cores, with a Redis and a Postgres for each
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: setup ## lint, format, types, imports, unit tests: run it before every commit
 	@$(BIN)/ruff check .

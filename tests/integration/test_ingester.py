@@ -268,7 +268,7 @@ async def test_told_not_to_verify_it_takes_any_label(
 ) -> None:
     served = await network("full")
     served.labels.append(forged(served))
-    await ingester(served, **labeler(served), INGESTER_VERIFY_LABELS="false")
+    await ingester(served, **labeler(served), INGESTER_VERIFY_LABELS="false", INGESTER_VERIFY="off")
     await until_label_cursor(redis, served)
     assert [len(labels) for _, labels in await labels_on_the_stream(redis)] == [1, 1, 1, 1, 1, 2]
     assert not any("did:" in path for path in served.requests)
@@ -420,7 +420,7 @@ async def test_two_ingesters_of_one_host_write_every_event_once(
     redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("load-tiny", pace=400)
-    daemons = [await ingester(served, INGESTER_BATCH_SIZE=size) for size in ("50", "70")]
+    daemons = await asyncio.gather(*(ingester(served, INGESTER_BATCH_SIZE=size) for size in ("50", "70")))
     await until_cursor(redis, served)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
     metrics = [await daemon.metrics() for daemon in daemons]

@@ -139,13 +139,27 @@ def test_a_commit_without_a_field_is_refused(missing: str) -> None:
     assert refusal(read_commit, encode(fields)) == "bad_commit"
 
 
-@pytest.mark.parametrize("sig", [b"", bytes(63), bytes(65), SIGNER.sign_der(b"x"), "x" * 64, None])
-def test_only_64_bytes_are_the_signature_of_a_commit(sig: object) -> None:
+SIGNATURES = {
+    "none": b"",
+    "too short": bytes(63),
+    "too long": bytes(65),
+    "DER": SIGNER.sign_der(b"x"),
+    "a text": "x" * 64,
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_only_64_bytes_are_the_signature_of_a_commit(name: str) -> None:
     fields = {"did": DID, "rev": REV, "data": Link(DATA_CID), "prev": None, "version": 3}
-    assert refusal(read_commit, encode(fields | {"sig": sig})) == "bad_commit"
+    assert refusal(read_commit, encode(fields | {"sig": SIGNATURES[name]})) == "bad_commit"
 
 
-@pytest.mark.parametrize("block", [b"", b"\xf6", encode([]), commit(DATA_CID, SIGNER) + b"\x00", RECORD])
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"\xf6", encode([]), commit(DATA_CID, SIGNER) + b"\x00", RECORD],
+    ids=["nothing", "null", "a list", "a byte too many", "a record"],
+)
 def test_what_is_no_commit_is_refused(block: bytes) -> None:
     assert refusal(read_commit, block) == "bad_commit"
 
