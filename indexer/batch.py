@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import Struct
 
 from common.delivery import Delivery
@@ -86,7 +87,22 @@ def collect(items: Iterable[Item], horizon: str = LAST_TID) -> Batch:
                 batch.identities[event.did] = max(normalised(event.time), batch.identities.get(event.did, ""))
             case AccountEvent():
                 _add_account_event(batch, event)
+    _date_backfilled(batch)
     return batch
+
+
+def _date_backfilled(batch: Batch) -> None:
+    """A version that a backfill and a live event of one batch bring has the live event's time (dating.py)."""
+    for item in batch.superseded:
+        event, newest = item.event, batch.newest[item.event.uri]  # type: ignore[union-attr]  # nothing else is there
+        backfilled = newest.event
+        if (
+            isinstance(event, CreateEvent | UpdateEvent)
+            and isinstance(backfilled, CreateEvent | UpdateEvent)
+            and (event.cid == backfilled.cid and event.seq != SEQ_BACKFILL == backfilled.seq)
+        ):
+            dated = msgspec.structs.replace(backfilled, time=event.time, seq=event.seq)
+            batch.newest[event.uri] = Item(newest.delivery, dated)
 
 
 def _add_record_event(batch: Batch, item: Item, event: RecordEvent) -> None:

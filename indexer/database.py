@@ -25,6 +25,7 @@ from indexer import (
     snapshots,
 )
 from indexer.batch import Batch
+from indexer.dating import Live
 from indexer.dead_letters import DeadLetter
 from indexer.embeds import quotes_lost_before
 from indexer.lives import POST, REMEMBERED
@@ -119,7 +120,7 @@ async def write(session: Session, wanted: Plan) -> None:
         await notices.bid_farewell(session, table, gone)
     await notices.forget(session, [uri for table, uris in wanted.removed.items() if table.notifies for uri in uris])
     await _write_records(session, wanted)
-    await history.remember(session, lives)
+    await history.remember(session, lives, wanted.dated)
     await duplicates.insert(session, wanted.rows, deltas)
     promoted = await duplicates.promote(session, freed, deltas)
     if wanted.ghosts:
@@ -149,7 +150,7 @@ async def _lock_and_read(session: Session, batch: Batch) -> Known:
     registers = await session.fetch(_READ, uris, remembered)
     floors = await session.fetch(_READ_FLOORS, sorted(batch.commits.keys() | batch.accounts.keys()))
     return Known(
-        live={row["uri"]: (row["rev"], row["cid"]) for row in registers if row["cid"] is not None},
+        live={row["uri"]: Live(row["rev"], row["cid"], row["time"]) for row in registers if row["cid"] is not None},
         dead={row["uri"]: row["rev"] for row in registers if row["cid"] is None},
         floors={row["did"]: row["floor_rev"] for row in floors},
         removed=frozenset(row["did"] for row in floors if row["removed"]),
@@ -183,11 +184,11 @@ ON CONFLICT (did) DO UPDATE SET "commitCid" = EXCLUDED."commitCid", "repoRev" = 
 WHERE coalesce(known."repoRev", '') COLLATE "C" < EXCLUDED."repoRev"
 """
 _READ = """
-SELECT uri, coalesce(rev, '') AS rev, cid FROM {app}.record WHERE uri = ANY($1::text[])
+SELECT uri, coalesce(rev, '') AS rev, cid, "indexedAt" AS time FROM {app}.record WHERE uri = ANY($1::text[])
 UNION ALL
-SELECT uri, rev, NULL FROM {own}.tombstone WHERE uri = ANY($1::text[])
+SELECT uri, rev, NULL, NULL FROM {own}.tombstone WHERE uri = ANY($1::text[])
 UNION ALL
-SELECT uri, max(rev), NULL FROM {own}.life WHERE uri = ANY($2::text[]) GROUP BY uri
+SELECT uri, max(rev), NULL, NULL FROM {own}.life WHERE uri = ANY($2::text[]) GROUP BY uri
 """
 _BURY_KEYS = """
 INSERT INTO {own}.tombstone AS known (uri, did, rev) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])

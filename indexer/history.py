@@ -6,6 +6,7 @@ import orjson
 from msgspec.structs import astuple
 
 from common.syntax import collection_of
+from indexer.dating import UNDATED
 from indexer.lives import Life, life
 from indexer.session import Session, columns
 
@@ -19,11 +20,15 @@ async def ending(session: Session, uris: Sequence[str]) -> list[Life]:
     ]
 
 
-async def remember(session: Session, lives: Sequence[Life]) -> None:
-    """What went, once what took its place is there: each version ends where the next one of its record begins."""
+async def remember(session: Session, lives: Sequence[Life], dated: Sequence[str]) -> None:
+    """What went, once what took its place is there: each version ends where the next one of its record begins.
+
+    `dated`: records of which it has become known since when they are there.
+    """
     if lives:
         await session.execute(_REMEMBER, *columns(sorted(astuple(one) for one in lives)))
-        await session.execute(_END, sorted({one.uri for one in lives}))
+    if lives or dated:
+        await session.execute(_END, sorted({*dated, *(one.uri for one in lives)}))
 
 
 _ENDING = """
@@ -34,15 +39,27 @@ INSERT INTO {own}.life (uri, rev, since, parent, root, says)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
 ON CONFLICT DO NOTHING
 """
-_END = """
-UPDATE {own}.life SET until = next.since, deleted = next.is_deletion
-FROM (
-  SELECT life.uri, life.rev, life.says, lead(since, 1, record."indexedAt") OVER versions AS since,
-    lead(says IS NULL, 1, false) OVER versions AS is_deletion
-  FROM {own}.life LEFT JOIN {app}.record ON record.uri = life.uri COLLATE "default"
-  WHERE life.uri = ANY($1::text[])
-  WINDOW versions AS (PARTITION BY life.uri ORDER BY life.rev)
-) AS next
-WHERE life.uri = next.uri AND life.rev = next.rev AND next.says IS NOT NULL AND next.since IS NOT NULL
-  AND (life.until, life.deleted) IS DISTINCT FROM (next.since, next.is_deletion)
+# what a backfill repeats of a version whose time is known is no version of its own
+_END = f"""
+WITH version AS (
+  SELECT uri, rev, since, says, right(rev, 1) = '{UNDATED}' AND (
+    SELECT before.says FROM {{own}}.life AS before
+    WHERE before.uri = life.uri AND before.rev < life.rev AND right(before.rev, 1) <> '{UNDATED}'
+    ORDER BY before.rev DESC LIMIT 1
+  ) IS NOT NULL AS is_repeated
+  FROM {{own}}.life WHERE uri = ANY($1::text[])
+),
+span AS (
+  SELECT version.uri, version.rev, lead(since, 1, record."indexedAt") OVER versions AS until,
+    lead(says IS NULL, 1, false) OVER versions AS deleted
+  FROM version LEFT JOIN {{app}}.record ON record.uri = version.uri COLLATE "default"
+  WHERE NOT is_repeated
+  WINDOW versions AS (PARTITION BY version.uri ORDER BY version.rev)
+  UNION ALL
+  SELECT uri, rev, '', false FROM version WHERE is_repeated
+)
+UPDATE {{own}}.life SET until = span.until, deleted = span.deleted
+FROM span
+WHERE life.uri = span.uri AND life.rev = span.rev AND life.says IS NOT NULL AND span.until IS NOT NULL
+  AND (life.until, life.deleted) IS DISTINCT FROM (span.until, span.deleted)
 """

@@ -5,12 +5,14 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
 import orjson
 
 from common.errors import BadInput
 from common.events import CreateEvent, LabelEvent, RecordEvent, StreamEvent, UpdateEvent
 from common.syntax import collection_of, tid_microseconds, utc_text
 from indexer.batch import Batch, Item
+from indexer.dating import NOT_THERE, Live
 from indexer.lexicon_formats import normalised
 from indexer.lives import REMEMBERED, Life, end, life
 from indexer.records import HANDLERS
@@ -26,7 +28,7 @@ class Known:
     `removed`: repos that went with their accounts.
     """
 
-    live: Mapping[str, tuple[str, str]]  # uri -> (rev, cid)
+    live: Mapping[str, Live]
     dead: Mapping[str, str]  # uri -> rev
     floors: Mapping[str, str]  # did -> rev
     removed: frozenset[str] = frozenset()
@@ -46,7 +48,8 @@ class Plan:
     """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
     `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark, by their keys there.
     `ending`: records that are there and about to go, whose lives others have to know of; `lives` is what else has
-    come to light of such. `ungated`: posts whose gates may go with a snapshot.
+    come to light of such. `dated`: records of which it has become known since when they are there. `ungated`: posts
+    whose gates may go with a snapshot.
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -65,6 +68,7 @@ class Plan:
     ungated: set[str] = field(default_factory=set)
     ending: list[str] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
+    dated: list[str] = field(default_factory=list)
     poison: list[tuple[Item, str]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
@@ -101,20 +105,24 @@ def _plan_one(result: Plan, known: Known, batch: Batch, uri: str) -> None:
     item = batch.newest[uri]
     event = item.event
     assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
-    rev, cid = known.live.get(uri, ("", ""))
-    newest = max(rev, known.dead.get(uri, ""), known.floors.get(event.did, ""))
-    if event.rev <= newest:
+    live = known.live.get(uri, NOT_THERE)
+    newest = max(live.rev, known.dead.get(uri, ""), known.floors.get(event.did, ""))
+    is_same = isinstance(event, CreateEvent | UpdateEvent) and event.cid == live.cid
+    if isinstance(event, CreateEvent | UpdateEvent) and is_same and live.is_dated_by(event):
+        _plan_dating(result, event, live)
+        result.outcomes["written"] += 1
+    elif event.rev <= newest:
         _pass(result, known, item, batch)
         _touch(result, item)
         result.outcomes["stale"] += 1
-    elif isinstance(event, CreateEvent | UpdateEvent) and event.cid == cid:
-        result.lifted.append((uri, event.rev))
+    elif is_same:
+        result.lifted.append((uri, live.risen_to(event.rev)))
         result.outcomes["lifted"] += 1
     elif isinstance(event, CreateEvent | UpdateEvent):
         version = batch.versions.get(uri) or version_of(event, uri)
         _plan_write(result, known, item, event, version)
     else:
-        _plan_absence(result, uri, event, was_live=bool(rev))
+        _plan_absence(result, uri, event, was_live=live is not NOT_THERE)
         result.outcomes["deleted"] += 1
 
 
@@ -135,6 +143,21 @@ def _plan_write(
         result.revived.append(uri)
     _write(result, uri, version)
     result.outcomes["written"] += 1
+
+
+def _plan_dating(result: Plan, event: CreateEvent | UpdateEvent, live: Live) -> None:
+    """The rows that a backfill brought, with the time that the live event tells."""
+    uri, rev, time = event.uri, max(event.rev, live.true_rev), min(normalised(event.time), live.time)
+    result.dated.append(uri)
+    version = version_of(msgspec.structs.replace(event, rev=rev, time=time), uri) if time < live.time else None
+    if version is None or isinstance(version, BadInput):
+        result.lifted.append((uri, rev))
+        return
+    staying = {table for table in HANDLERS[event.collection].tables if table.farewell}  # it would tell of its going
+    _remove_rows(result, uri, staying)
+    _write(
+        result, uri, msgspec.structs.replace(version, rows=[row for row in version.rows if row.table not in staying])
+    )
 
 
 def _write(result: Plan, uri: str, version: Version) -> None:
@@ -162,15 +185,15 @@ def _pass(result: Plan, known: Known, item: Item, batch: Batch) -> None:
     """A version that is not the newest has been there before. If a snapshot went past it, it was gone by then."""
     event = item.event
     assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
-    rev, cid = known.live.get(event.uri, ("", ""))
-    if event.collection not in REMEMBERED or event.did in known.removed or event.rev == rev:
+    live = known.live.get(event.uri, NOT_THERE)
+    if event.collection not in REMEMBERED or event.did in known.removed or event.rev == live.true_rev:
         return
     passed, floor = _life(event), known.floors.get(event.did, "")
     newest = batch.newest[event.uri]
-    if passed.says and _cid(event) in (cid, _cid(newest.event) if newest is not item else ""):
+    if passed.says and _cid(event) in (live.cid, _cid(newest.event) if newest is not item else ""):
         return  # the same version, known by a newer rev
     result.lives.append(passed)
-    if passed.says and max(rev, known.dead.get(event.uri, "")) < event.rev < floor:
+    if passed.says and max(live.rev, known.dead.get(event.uri, "")) < event.rev < floor:
         result.lives.append(gone_since(event.uri, floor))
 
 
@@ -183,7 +206,8 @@ def _life(event: RecordEvent) -> Life:
     version = version_of(event, event.uri) if isinstance(event, CreateEvent | UpdateEvent) else None
     if version is None or isinstance(version, BadInput):
         return end(event.uri, event.rev, time)
-    return life(event.uri, event.rev, time, event.collection, orjson.loads(version.record.json))
+    record = version.record
+    return life(record.uri, record.rev, time, event.collection, orjson.loads(record.json))
 
 
 def gone_since(uri: str, rev: str) -> Life:
@@ -197,9 +221,10 @@ def _end(result: Plan, uri: str) -> None:
         result.ending.append(uri)
 
 
-def _remove_rows(result: Plan, uri: str) -> None:
+def _remove_rows(result: Plan, uri: str, staying: Container[Table] = ()) -> None:
     for table in HANDLERS[collection_of(uri)].tables:
-        result.removed[table].append(uri)
+        if table not in staying:
+            result.removed[table].append(uri)
 
 
 def remove(result: Plan, uris: list[str]) -> None:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from common.errors import BadInput
 from common.events import WrittenEvent
+from indexer.dating import stored_rev
 from indexer.handler import Record
 from indexer.lexicon import validator
 from indexer.lexicon_formats import normalised
@@ -45,7 +46,7 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
         rows = list(handler.rows(record))
         _refuse_nul(rows)
-        row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, event.rev)
+        row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, stored_rev(event))
         return Version(row, rows, list(handler.notifications(record)), handler.concerns_others(record))
     except orjson.JSONDecodeError as error:
         return BadInput("invalid_record", str(error))

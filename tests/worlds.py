@@ -180,7 +180,7 @@ class World(Limits):
         self._end(key, "delete")
 
     def _snapshot(self, who: str) -> None:
-        """The repo as it is now; its records have the times that they had live."""
+        """The repo as it is now. It does not say when its records were written."""
         if fleeting := sorted(key for key in self.live if key[0] == who and not self.is_looked_at(key)):
             self._delete_before_snapshot(self.choose(fleeting))
         mine = {key[1:]: event for key, event in self.live.items() if key[0] == who}
@@ -190,5 +190,4 @@ class World(Limits):
         values = {key: msgspec.json.decode(event.record) for key, event in mine.items()}
         commit = {name: value for name, value in self._commit(who).items() if name != "seq"}
         for part in make.snapshot(who, values, self.clock):
-            time = mine[part.collection, part.rkey].time if isinstance(part, CreateEvent) else part.time
-            self.events.append(msgspec.structs.replace(part, time=time, **commit))
+            self.events.append(msgspec.structs.replace(part, **commit))

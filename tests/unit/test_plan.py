@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.events import CreateEvent, DeleteEvent, StreamEvent
 from indexer.batch import collect
+from indexer.dating import Live
 from indexer.plan import Known, Plan, plan, remove
 from tests import factories as make
 from tests.factories import ALICE, BOB, LIKE, POST, items, rev, uri
@@ -23,7 +24,7 @@ def planned(*events: StreamEvent, known: Known = NOTHING) -> Plan:
 
 
 def live(at: float, value: make.Json = ONE) -> Known:
-    return Known({URI: (rev(at), make.cid(value))}, {}, {})
+    return Known({URI: Live(rev(at), make.cid(value), make.moment(at))}, {}, {})
 
 
 def dead(at: float) -> Known:
@@ -160,7 +161,7 @@ def test_a_version_that_cannot_be_indexed_lifts_its_key_and_holds_nothing(name: 
     for known, expected in (
         (NOTHING, changed(lives=[(event.uri, rev(2), False)])),
         (
-            Known({event.uri: (rev(1), "old")}, {}, {}),
+            Known({event.uri: Live(rev(1), "old")}, {}, {}),
             changed(lives=[(event.uri, rev(2), False)], deleted=[event.uri], removed={event.uri}, ending=[event.uri]),
         ),
     ):

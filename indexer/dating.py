@@ -1,0 +1,38 @@
+"""When a record was written: at the time of its live event, however late that comes; until then, of its backfill.
+
+A repo that is fetched whole does not say when its records were written, and the event that does may come before or
+after. So the stored rev of what only a backfill has told ends with a mark, until a live event dates it.
+"""
+
+from typing import NamedTuple
+
+from common.events import SEQ_BACKFILL, WrittenEvent
+
+UNDATED = "~"  # sorts after the rev without it, and before every later one
+
+
+class Live(NamedTuple):
+    """A record that is there: its stored rev, its CID, and the time that it has."""
+
+    rev: str = ""
+    cid: str = ""
+    time: str = ""
+
+    @property
+    def true_rev(self) -> str:
+        return self.rev.rstrip(UNDATED)
+
+    def is_dated_by(self, event: WrittenEvent) -> bool:
+        """Whether this event of the same version tells the time that is not known yet."""
+        return self.rev.endswith(UNDATED) and event.seq != SEQ_BACKFILL
+
+    def risen_to(self, rev: str) -> str:
+        """The stored rev of the same version at a newer rev."""
+        return rev + self.rev[len(self.true_rev) :]
+
+
+NOT_THERE = Live()
+
+
+def stored_rev(event: WrittenEvent) -> str:
+    return event.rev + UNDATED if event.seq == SEQ_BACKFILL else event.rev
