@@ -85,6 +85,16 @@ async def test_many_indexers_and_then_all_of_it_again_make_the_same_rows(
     assert await appview_tables(migrated_url) == before
 
 
+@pytest.mark.parametrize("recording", ["load-tiny", "full"])
+async def test_live_events_and_a_backfill_at_once_give_the_rows_of_live_events_alone(
+    recording: str, tmp_path: Path, redis_url: str, migrated_url: str
+) -> None:
+    ended = await demo(recording, tmp_path, redis_url, migrated_url, "--backfill", "mixed", "--indexers", "2")
+    assert (ended.code, ended.error) == (0, "")
+    found = await differing(migrated_url, recording)
+    assert [row for row in found if "app.bsky.graph.verification/" not in row] == []  # docs/differences.md
+
+
 async def test_it_brings_its_own_servers_and_takes_them_with_it(open_folder: Path) -> None:
     ended = await sluice("demo", path_of("follows"), "--until-drained", "--json", folder=open_folder)
     assert (ended.code, ended.error) == (0, "")
