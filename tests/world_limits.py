@@ -31,6 +31,7 @@ class Limits:
     live: dict[Key, CreateEvent | UpdateEvent] = field(default_factory=dict)
     versions: Counter[Key] = field(default_factory=Counter)
     places: dict[Key, Json | None] = field(default_factory=dict)
+    parents: dict[tuple[Key, str], str] = field(default_factory=dict)
 
     def may_write(self, key: Key) -> bool:
         _, collection, _ = key
@@ -49,6 +50,13 @@ class Limits:
             return True
         # who quoted a post that is gone is not found any more when its gate comes late
         return collection != POST or (who, POST_GATE, rkey) not in self.versions
+
+    def may_stand(self, key: Key, place: Json | None) -> bool:
+        """Of a place in a thread that a reply has left, nobody reads below which of two posts it was."""
+        if place is None:
+            return True
+        parent: str = place["parent"]["uri"]
+        return self.parents.setdefault((key, place["root"]["uri"]), parent) == parent
 
     def is_looked_at(self, key: Key) -> bool:
         return key[1] in LOOKED_AT and (self.gated or key[1] not in (FOLLOW, LIST_ITEM))

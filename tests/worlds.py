@@ -151,10 +151,12 @@ class World(Limits):
     def _post(self, key: Key) -> Json:
         rkey = key[2]
         if key not in self.places or rkey == "z" or self.choose([False, False, True]):
-            self.places[key] = None if rkey == "a" else self._place(rkey)
+            place = None if rkey == "a" else self._place(rkey)
+            if self.may_stand(key, place):
+                self.places[key] = place
         mentioned = self.draw(st.lists(st.sampled_from(self.people), max_size=2))
         quotable = [subject for subject in self._subjects() if subject != uri(*key)]
-        return records.post(self.choose, quotable, mentioned, self.places[key])
+        return records.post(self.choose, quotable, mentioned, self.places.get(key))
 
     def _place(self, rkey: str) -> Json | None:
         """Below another post: often the newest one; now and then below what is not there, or of another thread."""
