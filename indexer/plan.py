@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from common.errors import BadInput
-from common.events import CreateEvent, LabelEvent, RecordEvent, StreamEvent, UpdateEvent
+from common.events import SEQ_BACKFILL, CreateEvent, LabelEvent, RecordEvent, StreamEvent, UpdateEvent
 from common.syntax import collection_of, tid_microseconds, utc_text
 from indexer.batch import Batch, Item
 from indexer.dating import NOT_THERE, Live
@@ -173,7 +173,7 @@ def _write(result: Plan, uri: str, version: Version) -> None:
 def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool) -> None:
     """A version that cannot be indexed counts as present at its rev, and holds nothing: the older one is gone too."""
     if event.collection in REMEMBERED:
-        result.lives.append(end(uri, event.rev, normalised(event.time)))
+        result.lives.append(_end_of(event))
     else:
         result.tombstones.append(Tombstone(uri, event.did, event.rev))
     if was_live:
@@ -202,12 +202,18 @@ def _cid(event: StreamEvent | LabelEvent | None) -> str:
 
 
 def _life(event: RecordEvent) -> Life:
-    time = normalised(event.time)
     version = version_of(event, event.uri) if isinstance(event, CreateEvent | UpdateEvent) else None
     if version is None or isinstance(version, BadInput):
-        return end(event.uri, event.rev, time)
+        return _end_of(event)
     record = version.record
-    return life(record.uri, record.rev, time, event.collection, orjson.loads(record.json))
+    return life(record.uri, record.rev, record.indexed_at, event.collection, orjson.loads(record.json))
+
+
+def _end_of(event: RecordEvent) -> Life:
+    """A backfill says that nothing is there any more, and its rev when that was so at the latest."""
+    if event.seq == SEQ_BACKFILL:
+        return gone_since(event.uri, event.rev)
+    return end(event.uri, event.rev, normalised(event.time))
 
 
 def gone_since(uri: str, rev: str) -> Life:

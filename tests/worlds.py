@@ -106,7 +106,7 @@ class World(Limits):
     def _put(self, key: Key, value: Json, *, same_commit: bool = False) -> None:
         who, _, rkey = key
         happened = (make.update if key in self.live else make.create)(
-            who, rkey, value, self.clock, **self._commit(who, same_commit=same_commit)
+            who, rkey, value, self.clock, **self._commit(who, same_commit=same_commit, subject=uri(*key))
         )
         self.live[key] = happened
         self.versions[key] += 1
@@ -121,10 +121,12 @@ class World(Limits):
         self.versions[key] += 1
         self.events.append(make.delete(who, collection, rkey, self.clock, **self._commit(who)))
 
-    def _commit(self, who: str, *, same_commit: bool = False) -> Json:
-        """A rev and a CID of its own, or those of the commit before, if that was of the same person and moment."""
+    def _commit(self, who: str, *, same_commit: bool = False, subject: str = "") -> Json:
+        """A rev and a CID of its own; or those of the commit before, if that was of the same person and moment, and not
+        of the same record: a commit has one operation for each.
+        """
         last = self.events[-1] if self.events else None
-        if same_commit and isinstance(last, CreateEvent | UpdateEvent) and last.did == who:
+        if same_commit and isinstance(last, CreateEvent | UpdateEvent) and last.did == who and last.uri != subject:
             return {"rev": last.rev, "commit": last.commit, "seq": last.seq}
         self.serial += 1
         rev = tid_at((NOON + self.clock) * 1_000_000 + self.serial)
