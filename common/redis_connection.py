@@ -87,6 +87,18 @@ async def outlast(
             return None
 
 
+async def outlast_unless_cancelled(call: Callable[[], Awaitable[T]]) -> T:
+    """The same for whoever is cancelled when the daemon stops."""
+
+    async def called() -> tuple[T]:
+        return (await call(),)  # None would be both an answer and stopped
+
+    found = await outlast(asyncio.Event(), called)
+    if found is None or ((task := asyncio.current_task()) and task.cancelling()):
+        raise asyncio.CancelledError  # which may be lost on its way, before Python 3.12
+    return found[0]
+
+
 async def check_redis(redis: Redis, *, disposable: bool) -> None:
     """Raises CannotStart unless Redis keeps what it is given: noeviction, and AOF unless the data is disposable."""
     try:

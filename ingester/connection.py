@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMessage, WSMsgType
+from aiohttp import ClientWebSocketResponse, WebSocketError, WSMessage, WSMsgType
 
-from common.errors import BadInput
 from ingester.accounts import Account
-from ingester.framing import ERROR, INFO, FrameResult
+from ingester.dead_frames import Burial
+from ingester.framing import ERROR, INFO, FrameResult, Unreadable
 from ingester.metrics import HostMeter
 from ingester.reading_ahead import ReadAhead
+from ingester.stepping_over import is_too_large
 
 PING_SECONDS = 20.0
 CLOSE_SECONDS = 1.0
@@ -48,6 +49,7 @@ class Connection:
         meter: HostMeter,
         *,
         on_outdated: Callable[[], None] = lambda: None,
+        burial: Burial | None = None,
     ) -> None:
         self.position = self.started_at = position
         self._socket = socket
@@ -55,6 +57,7 @@ class Connection:
         self._account = account
         self._meter = meter
         self._on_outdated = on_outdated
+        self._burial = burial
         self._messages = 0
         self._delivering = False
         self._complained = False
@@ -109,16 +112,22 @@ class Connection:
     async def _deliver(self, ahead: ReadAhead, deliver: Deliver) -> Ending | None:
         """What a frame says of the connection's end; None if the socket came to its end."""
         async for result in ahead:
-            if (ending := await self._take(result, deliver)) is not None:
+            if isinstance(result, Unreadable):
+                await self._give_up(result)
+            elif (ending := await self._take(result, deliver)) is not None:
                 return ending
         return None
 
-    async def _take(self, result: FrameResult | BadInput, deliver: Deliver) -> Ending | None:
-        """A frame that cannot be read moves nothing: the next good one takes the cursor past it."""
-        if isinstance(result, BadInput):
-            self._account.frame("unreadable")
-            self._account.received(1, 0, {result.reason: 1})
-            return None
+    async def _give_up(self, unreadable: Unreadable) -> None:
+        """It moves nothing: the next good frame takes the cursor past it."""
+        if self._burial is not None:
+            self._delivering = True
+            await self._burial.bury(unreadable.reason, unreadable.frame, after=self.position)
+            self._delivering = False
+        self._account.frame("unreadable")
+        self._account.received(1, 0, {unreadable.reason: 1})
+
+    async def _take(self, result: FrameResult, deliver: Deliver) -> Ending | None:
         self._account.frame(result.kind)
         if not result.seq:
             return self._heed(result)
@@ -155,8 +164,6 @@ class Connection:
             log.error("the host's sequence runs backwards; such frames are dropped", extra=fields)
 
     def _ending(self, message: WSMessage) -> Ending:
-        error = message.data
-        if isinstance(error, WebSocketError):
-            too_large = error.code == WSCloseCode.MESSAGE_TOO_BIG
-            return Ending("oversized" if too_large else "protocol", str(error))
+        if isinstance(message.data, WebSocketError):
+            return Ending("oversized" if is_too_large(message) else "protocol", str(message.data))
         return Ending("closed", f"close code {self._socket.close_code}")

@@ -86,6 +86,13 @@ class FrameResult(Struct, frozen=True, kw_only=True):
     proof: Proof = Proof.NONE
 
 
+class Unreadable(Struct, frozen=True):
+    """A frame that nothing can be made of, not even its number."""
+
+    frame: bytes
+    reason: str
+
+
 def read_message(frame: bytes) -> Message:
     """The two objects of a frame. Raises BadInput if they cannot be read, or an event has no sequence number."""
     header, body = decode_header_and_body(frame)

@@ -1,10 +1,9 @@
 """Sees what a host's stream skips, and has it in the ledger before the cursor moves past it (spec: event-stream)."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from common.redis_connection import outlast
+from common.redis_connection import outlast_unless_cancelled
 from ingester.framing import FrameResult
 from ingester.gaps import OPEN, Gap, GapLedger
 
@@ -12,6 +11,7 @@ _WHY = {
     "outdated_cursor": "the host no longer had the events after our cursor",
     "seq_jump": "the first event of a connection was far beyond our cursor, and the host said nothing of it",
     "future_cursor": "the host did not know our cursor: its numbering began again, or it is another host",
+    "oversized_frame": "a frame was too large to be received: nothing tells which repo it was about",
 }
 log = logging.getLogger(__name__)
 Deliver = Callable[[FrameResult], Awaitable[None]]
@@ -37,7 +37,7 @@ class GapWatch:
         async def watched(result: FrameResult) -> None:
             nonlocal is_first
             if is_first:
-                await self._outlast(lambda: self._settle(result.seq))
+                await outlast_unless_cancelled(lambda: self._settle(result.seq))
                 is_first = False
             await deliver(result)
 
@@ -49,7 +49,12 @@ class GapWatch:
 
     async def future(self) -> None:
         """The host refused our cursor. Where its stream goes on is not known before somebody has set another one."""
-        await self._outlast(lambda: self._record("future_cursor", None))
+        await outlast_unless_cancelled(lambda: self._record("future_cursor", None))
+
+    async def stepping_over(self, position: int) -> None:
+        """The frame after `position` is given up. It may have been more than one."""
+        self._position = position
+        await outlast_unless_cancelled(lambda: self._record("oversized_frame", None))
 
     async def _settle(self, seq: int) -> None:
         for each in await self._ledger.all():
@@ -67,14 +72,3 @@ class GapWatch:
         if await self._ledger.record(found):
             fields = {"source": self._source, "host": self._host, "kind": kind, "after": found.after, "before": before}
             log.error("gap: events were missed; `sluice gaps` lists what becomes of it", extra=fields)
-
-    async def _outlast(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Until Redis is back; whoever waits here is cancelled when the daemon stops."""
-
-        async def called() -> bool:
-            await call()
-            return True
-
-        await outlast(asyncio.Event(), called)
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise asyncio.CancelledError  # which may be lost on its way, before Python 3.12

@@ -22,8 +22,8 @@ CLOSED_KEPT = 200
 MOST_OF_LISTS = 10_000  # strangers' lists could make any number
 WATCH_SECONDS = 5.0
 KINDS = {
-    "firehose": ("outdated_cursor", "seq_jump", "future_cursor", "cursor_set"),
-    "labeler": ("outdated_cursor", "seq_jump", "future_cursor", "cursor_set"),
+    "firehose": ("outdated_cursor", "seq_jump", "future_cursor", "oversized_frame", "cursor_set"),
+    "labeler": ("outdated_cursor", "seq_jump", "future_cursor", "oversized_frame", "cursor_set"),
     "listing": ("unlisted_rows", "too_many_rows", "cursor_set"),
 }
 for _source, _kinds in KINDS.items():

@@ -54,6 +54,11 @@ LENGTHS = {
 }
 
 FRAMES = Counter("ingester_frames", "Websocket messages, by type.", ["source", "kind"])
+FRAMES_BURIED = Counter(
+    "ingester_frames_buried", "Frames given up: unreadable, too large or deadly; `sluice dead` shows them.", ["source"]
+)
+for _name in ("firehose", "labeler"):
+    FRAMES_BURIED.labels(_name)
 DROPPED = Counter("ingester_dropped", f"Units that were of no use, by reason. {_ACCOUNT}", ["source", "reason"])
 ERRORS_BY_REASON = Counter("ingester_errors_by_reason", "ingester_errors by reason.", ["source", "reason"])
 PRESSURE_SECONDS = Counter("ingester_backpressure_seconds", "Time that writers waited for room.", ["stream"])

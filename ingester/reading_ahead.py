@@ -8,7 +8,7 @@ from typing import Protocol
 from common.errors import BadInput
 from common.events import IdentityEvent
 from ingester.frame_reader import KeyAnswer, Outcome, Want
-from ingester.framing import FrameResult
+from ingester.framing import FrameResult, Unreadable
 from ingester.signing_keys import SigningKeys
 
 MOST_FRAMES, MOST_BYTES = 512, 8 << 20
@@ -97,16 +97,19 @@ class ReadAhead:
     def __aiter__(self) -> "ReadAhead":
         return self
 
-    async def __anext__(self) -> FrameResult | BadInput:
+    async def __anext__(self) -> FrameResult | Unreadable:
         while not self._ahead:
             if self._closed:
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
         found = await self._settled(self._ahead[0])
-        self._bytes -= len(self._ahead.popleft().frame)
+        frame = self._ahead.popleft().frame
+        self._bytes -= len(frame)
         self._changed.set()
-        if isinstance(found, FrameResult) and self._keys is not None:
+        if isinstance(found, BadInput):
+            return Unreadable(frame, found.reason)
+        if self._keys is not None:
             await self._heed(found, self._keys)
         return found
 

@@ -22,6 +22,7 @@ from ingester.batching import BatchLimits
 from ingester.connection import Reading
 from ingester.controls import LiveFilter
 from ingester.cursors import cursor_key, source_key
+from ingester.dead_frames import Burial
 from ingester.followed_labeler import FollowedLabeler
 from ingester.gap_repair import REASON, GapRepair, comparison_key
 from ingester.gap_watch import GapWatch
@@ -153,6 +154,7 @@ class Sources:
             account=account,
             meter=called.meter,
             gaps=GapWatch(self.ledger, source.name, called.name, seq_jump=settings.seq_jump),
+            burial=Burial(self.redis, source.name, called.name),
         )
         return Intake(
             self.redis,

@@ -10,9 +10,11 @@ from common.rate_limits import retry_after
 from common.retry import Backoff
 from ingester.accounts import Account
 from ingester.connection import CLOSE_SECONDS, Connection, Deliver, Ending, Reading
+from ingester.dead_frames import Burial
 from ingester.framing import ERROR, FrameResult
 from ingester.gap_watch import GapWatch
 from ingester.metrics import HostMeter
+from ingester.stepping_over import oversized_after
 
 MAX_FRAME_BYTES = 8 << 20  # the protocol allows 5 MB, more than most libraries do unless told
 CONNECT_SECONDS = 30.0
@@ -34,6 +36,7 @@ class Subscription:
         account: Account,
         meter: HostMeter,
         gaps: GapWatch | None = None,
+        burial: Burial | None = None,
     ) -> None:
         self._http = http
         self._url = url
@@ -42,6 +45,7 @@ class Subscription:
         self._account = account
         self._meter = meter
         self._gaps = gaps
+        self._burial = burial
         self._backoff = Backoff(0.5, 60.0)
         self._trouble = ""
         self._oversized = 0
@@ -59,8 +63,15 @@ class Subscription:
         except (ClientError, OSError, TimeoutError) as error:
             return self._ended(Ending("unreachable", str(error) or type(error).__name__), position)
         log.info("connected", extra={"url": self._url, "cursor": position})
-        on_outdated = self._gaps.outdated if self._gaps else lambda: None
-        connection = Connection(socket, position, self._reading, self._account, self._meter, on_outdated=on_outdated)
+        connection = Connection(
+            socket,
+            position,
+            self._reading,
+            self._account,
+            self._meter,
+            on_outdated=self._gaps.outdated if self._gaps else lambda: None,
+            burial=self._burial,
+        )
         watched = self._gaps.watching(position, deliver) if self._gaps else deliver
         with self._meter.connection():
             ending = await connection.run(watched, self._idle_seconds)
@@ -83,11 +94,21 @@ class Subscription:
             )
 
     async def _step_over(self, position: int, deliver: Deliver) -> None:
-        """The host would send this frame for ever. It comes next, so no other lies between it and `position`."""
+        """The host would send this frame for ever."""
         self._oversized += 1
-        if self._oversized >= TRIES_AT_A_FRAME:
-            log.error("stepping over a frame that is too large", extra={"url": self._url, "seq": position + 1})
-            await deliver(FrameResult(kind=ERROR, seq=position + 1, received=1, dropped={"oversized_frame": 1}))
+        if self._oversized < TRIES_AT_A_FRAME:
+            return
+        seq = await oversized_after(position, self._connect)
+        if seq is None:
+            return
+        log.error("stepping over a frame that is too large", extra={"url": self._url, "seq": seq})
+        if self._gaps is not None:
+            await self._gaps.stepping_over(position)
+        if self._burial is not None:
+            await self._burial.bury("oversized_frame", after=position, seq=seq)
+        await deliver(FrameResult(kind=ERROR, seq=seq, received=1, dropped={"oversized_frame": 1}))
+        self._oversized = 0
+        self._backoff.reset()
 
     def _ended(self, ending: Ending, position: int) -> float:
         self._account.error(ending.reason)

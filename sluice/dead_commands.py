@@ -18,13 +18,14 @@ from common.errors import BadInput, CannotStart
 from common.settings import load
 from indexer.settings import Settings as IndexerSettings
 from sluice.backfill_commands import command_redis
-from sluice.dead_letters import KINDS, DeadLetters, Letter, RepoLetters, chosen, record_letters
+from sluice.dead_letters import KINDS, RECORD, DeadLetters, Letter, RepoLetters, chosen, record_letters
+from sluice.frame_letters import FrameLetters
 from sluice.process_exit import ended_by
 
-dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: repos that were given up, entries Postgres refused.")
+dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: repos and frames given up, entries Postgres refused.")
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `sluice dead list` shows them.")]
-Kind = Annotated[str, typer.Option(help="repo or record; both without it.")]
+Kind = Annotated[str, typer.Option(help="repo, record or frame; all without it.")]
 Reason = Annotated[str, typer.Option(help="Those with this reason.")]
 Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
@@ -53,7 +54,7 @@ def show(ids: Annotated[list[str], typer.Argument(metavar="ID", help="As `sluice
 
 @dead_app.command()
 def replay(ids: Ids = None, kind: Kind = "", reason: Reason = "", everything: Everything = False) -> None:
-    """Put dead letters back on the streams they came from. A repo begins again with all its tries.
+    """Put dead letters back on the streams they came from. A repo begins again with all its tries; frames stay.
 
     Ends with 0, 1 if an id is not there or a letter cannot be replayed, 2 if it cannot start.
     """
@@ -135,14 +136,14 @@ def _missing(ids: list[str], found: set[str]) -> int:
 async def _places(kind: str) -> AsyncIterator[list[DeadLetters]]:
     """Raises CannotStart."""
     if kind not in ("", *KINDS):
-        raise CannotStart(f"--kind {kind}: choose repo or record")
+        raise CannotStart(f"--kind {kind}: choose repo, record or frame")
     async with command_redis() as (redis, settings), AsyncExitStack() as stack:
         yield [place for place in await _opened(redis, settings, kind, stack) if kind in ("", place.kind)]
 
 
 async def _opened(redis: Redis, settings: Settings, kind: str, stack: AsyncExitStack) -> list[DeadLetters]:
-    places: list[DeadLetters] = [RepoLetters(redis, settings)]
-    if kind != "repo":
+    places: list[DeadLetters] = [RepoLetters(redis, settings), FrameLetters(redis)]
+    if kind in ("", RECORD):
         indexer = load(IndexerSettings, os.environ, prefix="INDEXER_")
         records = record_letters(redis, indexer.database_url, indexer.database_schema)
         places.append(await stack.enter_async_context(records))

@@ -1,10 +1,10 @@
-"""Dead letters of both kinds: entries that Postgres refused, in its table dead_letter, and repos that were given up."""
+"""Dead letters: entries that Postgres refused, in its table dead_letter, and repos that were given up."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
@@ -16,14 +16,15 @@ from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD, RepoJob, decode_
 from common.streams import LABEL_LIVE
 from indexer.names import Names
 
-REPO, RECORD = "repo", "record"
-KINDS = (REPO, RECORD)
+REPO, RECORD, FRAME = "repo", "record", "frame"
+KINDS = (REPO, RECORD, FRAME)
 PAGE = 500
 
 
 @dataclass(frozen=True)
 class Letter:
-    """`id` begins with its kind: `repo:1763-0`, `record:42`. `about` is a DID or at:// URI; `payload` the entry's."""
+    """`id` begins with its kind: `repo:1763-0`, `record:42`. `about` is a DID, an at:// URI, or a place in a host's
+    stream; `payload` is the entry's, or a frame in base64."""
 
     id: str
     about: str
@@ -41,6 +42,19 @@ class Letter:
     @property
     def number(self) -> str:
         return self.id.partition(":")[2]
+
+
+class DeadLetters(Protocol):
+    """Those of one kind."""
+
+    kind: str
+
+    def letters(self) -> AsyncIterator[Letter]: ...
+
+    async def replay(self, letter: Letter) -> None:
+        """Raises BadInput for a letter that cannot be."""
+
+    async def drop(self, letter: Letter) -> None: ...
 
 
 class RepoLetters:
@@ -108,9 +122,6 @@ class RecordLetters:
 
     async def drop(self, letter: Letter) -> None:
         await self._connection.execute(self._fill("DELETE FROM {own}.dead_letter WHERE id = $1"), int(letter.number))
-
-
-DeadLetters = RepoLetters | RecordLetters
 
 
 @asynccontextmanager

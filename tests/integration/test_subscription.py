@@ -2,22 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
+from redis.asyncio import Redis
 
 from common.dag_cbor import encode
 from ingester.accounts import FIREHOSE, Account
 from ingester.frames import events_of
 from ingester.framing import FrameResult
+from ingester.gap_watch import GapWatch
+from ingester.gaps import GapLedger
 from ingester.metrics import HostMeter
 from ingester.reading_ahead import PlainReader, ReadAhead
 from ingester.subscription import MAX_FRAME_BYTES, TRIES_AT_A_FRAME, Subscription
 
+TOO_LARGE = bytes(MAX_FRAME_BYTES + 1)
 DID = "did:plc:madeheremadeheremadehere"
 Script = Callable[[web.WebSocketResponse], Awaitable[None]]
 
@@ -30,6 +35,17 @@ class Host:
         self.cursors: list[int] = []
         self.refusal: web.Response | None = None
         self.url = ""
+
+    def has(self, frames: Mapping[int, bytes], at_the_end: Sequence[bytes] = ()) -> None:
+        """As a relay does: what comes after the cursor, and an error to whoever asks for what lies beyond it all."""
+
+        async def script(socket: web.WebSocketResponse) -> None:
+            cursor = self.cursors[-1]
+            after = [frame for seq, frame in frames.items() if seq > cursor]
+            with suppress(ConnectionError):  # who finds a frame too large has gone
+                await said(*(after or at_the_end if cursor <= max(frames) else [error("FutureCursor")]))(socket)
+
+        self.script = script
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         self.cursors.append(int(request.query["cursor"]))
@@ -44,7 +60,7 @@ class Host:
 class Reader:
     """A subscription, and the numbers of what it delivered."""
 
-    def __init__(self, http: ClientSession, url: str, idle_seconds: float = 30.0) -> None:
+    def __init__(self, http: ClientSession, url: str, idle_seconds: float = 30.0, gaps: GapWatch | None = None) -> None:
         self.seqs: list[int] = []
         self.dropped: list[dict[str, int]] = []
         account, meter = Account(FIREHOSE), HostMeter(FIREHOSE.name, "here")
@@ -53,7 +69,9 @@ class Reader:
             return events_of(frame, lambda collection: True)
 
         reading = partial(ReadAhead, PlainReader(read), None)
-        self._subscription = Subscription(http, url, reading, idle_seconds=idle_seconds, account=account, meter=meter)
+        self._subscription = Subscription(
+            http, url, reading, idle_seconds=idle_seconds, account=account, meter=meter, gaps=gaps
+        )
 
     async def session(
         self, position: int = 0, deliver: Callable[[FrameResult], Awaitable[None]] | None = None
@@ -66,8 +84,8 @@ class Reader:
         self.dropped.append(result.dropped)
 
 
-@pytest.fixture
-async def host() -> AsyncIterator[Host]:
+@asynccontextmanager
+async def serving() -> AsyncIterator[Host]:
     host = Host()
     app = web.Application()
     app.router.add_get("/subscribe", host.serve)
@@ -75,8 +93,16 @@ async def host() -> AsyncIterator[Host]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host.url = f"ws://127.0.0.1:{runner.addresses[0][1]}/subscribe"
-    yield host
-    await runner.cleanup()
+    try:
+        yield host
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    async with serving() as host:
+        yield host
 
 
 @pytest.fixture
@@ -264,13 +290,65 @@ async def test_trouble_that_comes_back_is_told_again(
 
 
 async def test_a_frame_beyond_every_limit_is_stepped_over_after_a_few_tries(host: Host, reader: Reader) -> None:
-    host.script = said(identity(8), bytes(MAX_FRAME_BYTES + 1))
+    host.has({8: identity(8), 9: TOO_LARGE, 10: identity(10)})
     await reader.session(7)
-    host.script = said(bytes(MAX_FRAME_BYTES + 1))
     for _ in range(TRIES_AT_A_FRAME - 1):
         assert reader.seqs == [8]
         await reader.session(8)
     assert (reader.seqs, reader.dropped[-1]) == ([8, 9], {"oversized_frame": 1})
+    await reader.session(9)
+    assert reader.seqs == [8, 9, 10]
+
+
+@pytest.mark.parametrize("seq", [10, 11, 900, 12_345_678])
+async def test_the_number_of_a_frame_that_is_too_large_is_found_however_far_it_jumps(
+    host: Host, reader: Reader, seq: int
+) -> None:
+    host.has({8: identity(8), seq: TOO_LARGE, seq + 1: identity(seq + 1), seq + 90: identity(seq + 90)})
+    for _ in range(TRIES_AT_A_FRAME):
+        await reader.session(8)
+    assert reader.seqs == [seq]
+    assert len(host.cursors) <= TRIES_AT_A_FRAME + 2 * (seq - 8).bit_length()
+    await reader.session(seq)
+    assert reader.seqs == [seq, seq + 1, seq + 90]
+
+
+@pytest.mark.parametrize("says", [[], [error("ConsumerTooSlow")]])
+async def test_the_newest_frame_of_all_is_stepped_over_once_another_follows(
+    host: Host, reader: Reader, says: list[bytes]
+) -> None:
+    host.has({8: identity(8), 30: TOO_LARGE}, at_the_end=says)
+    for _ in range(TRIES_AT_A_FRAME):
+        await reader.session(8)
+    assert (reader.seqs, host.cursors[-1]) == ([], 30)
+    host.has({8: identity(8), 30: TOO_LARGE, 50: identity(50)})
+    await reader.session(8)
+    assert reader.seqs == [30]
+
+
+async def test_a_host_that_has_nothing_but_frames_that_are_too_large_moves_nothing(host: Host, reader: Reader) -> None:
+    host.script = said(TOO_LARGE)
+    for _ in range(TRIES_AT_A_FRAME):
+        await reader.session(8)
+    assert reader.seqs == []
+    assert len(host.cursors) < TRIES_AT_A_FRAME + 60
+
+
+async def test_a_frame_that_is_too_large_is_a_gap_before_it_is_stepped_over(
+    redis: Redis, http: ClientSession, host: Host
+) -> None:
+    ledger = GapLedger(redis)
+    gaps = GapWatch(ledger, FIREHOSE.name, "here", seq_jump=1000)
+    reader, known = Reader(http, host.url, gaps=gaps), []
+
+    async def deliver(result: FrameResult) -> None:
+        known.append((result.seq, [(gap.kind, gap.after, gap.before) for gap in await ledger.all()]))
+
+    host.has({20: TOO_LARGE, 21: identity(21)})
+    for _ in range(TRIES_AT_A_FRAME):
+        await reader.session(8, deliver)
+    await reader.session(20, deliver)
+    assert known == [(20, [("oversized_frame", 8, None)]), (21, [("oversized_frame", 8, 21)])]
 
 
 async def test_a_host_that_only_closes_is_not_stepped_through(host: Host, reader: Reader) -> None:
