@@ -19,6 +19,7 @@ class FeedFaults:
     """What goes wrong with the connections of a feed; set and healed while it runs."""
 
     cut_after: int | None = None  # frames after which every connection breaks off
+    last_words: bytes | None = None  # sent before it does
     opening: bytes | None = None  # sent first; the connection ends there if it is an error frame
     oldest_seq: int = 0  # frames before this one are no longer kept
     hides_outdated: bool = False  # a reader who asks for those is not told that they are gone
@@ -107,6 +108,9 @@ class Feed:
         started, sent = clock(), 0
         async for frame in self._frames_from(index):
             if self.faults.cut_after is not None and sent >= self.faults.cut_after:
+                if self.faults.last_words is not None:
+                    await socket.send_bytes(self.faults.last_words)
+                    await socket.close()
                 return
             await socket.send_bytes(frame)
             sent += 1

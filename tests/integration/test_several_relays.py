@@ -186,17 +186,6 @@ async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fe
     assert (await RepoStates(redis).counts()).desynchronised == 0
 
 
-async def test_connections_that_break_off_after_every_frame_lose_and_repeat_nothing(
-    redis: Redis, recording: OpenRecording, serve: Serve, start: Start
-) -> None:
-    relay = await serve(with_frames(recording("basic"), list(recording("basic").frames)[:30]))
-    relay.firehose.faults.cut_after = 1
-    daemon = await start(relay)
-    await until_cursor(redis, relay)
-    assert await on_the_stream(redis) == recorded(relay.recording.frames)
-    assert (await daemon.metrics())["errors_by_reason_total reason=closed"] >= 29
-
-
 @pytest.mark.timeout(60 + 6 * KILLS)
 async def test_killed_at_any_moment_it_writes_every_event_of_two_relays_once(
     redis: Redis, recording: OpenRecording, serve: Serve, start: Start, record_property: Callable[[str, object], None]
