@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-for
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check kills pipeline page monitoring dashboards-check tools boards sweep fix docs bench lock
+.PHONY: help setup demo test check kills pipeline page monitoring dashboards-check tools boards sweep vectors fix docs bench lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: setup ## lint, format, types, imports, unit tests: run it before every co
 
 sweep: setup ## long random histories against the model, about 10 minutes
 	@EXAMPLES=1500 $(BIN)/pytest tests/integration/test_model.py --timeout=3600 $(ARGS)
+
+vectors: setup ## a thousand commits of a recording of your own, each altered a bit in every place (RECORDING=load-1.tar.zst)
+	@RECORDING=$(abspath $(RECORDING)) $(BIN)/pytest tests/unit/test_altered_commits.py $(ARGS)
 
 kills: setup ## the ingester killed at 100 random moments, every event on the stream once (SEED=N for the same again)
 	@KILLS=100 $(BIN)/pytest tests/integration/test_several_relays.py -k killed $(ARGS)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from common.car import read_car
 from common.collection_filter import CollectionFilter
 from common.dag_cbor import Link, cid_of, decode, decode_header_and_body, encode
 from common.errors import BadInput
@@ -24,6 +23,7 @@ from ingester.frame_reader import FrameReader, KeyAnswer, Want
 from ingester.framing import FrameResult, Proof
 from ingester.verification import FUTURE_SECONDS, Mode
 from sluice.recording import Recording
+from tests.altered_commits import altered, blocks_of, sealed
 from tests.conftest import OpenRecording
 from tests.signed_commits import Body, Writer, frame
 from tests.signed_repos import DID, Signer, car, commit, record
@@ -121,24 +121,9 @@ def key_of(network: Recording, raw: bytes) -> PublicKey | str:
 # one byte
 
 
-def sealed(body: Body, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Body:
-    """The same with the commit object changed after it was signed, and all hashes right again."""
-    blocks = list(blocks_of(body))
-    changed = encode(change(linked(decode(blocks[0]))))
-    return body | {"commit": Link(cid_of(changed)), "blocks": car(cid_of(changed), [changed, *blocks[1:]])}
-
-
-def linked(commit_object: dict[str, Any]) -> dict[str, Any]:
-    return commit_object | {"data": Link(commit_object["data"])}
-
-
 @cache
 def honest() -> Body:
     return some_commit()
-
-
-def altered(raw: bytes, at: int, bit: int) -> bytes:
-    return raw[:at] + bytes((raw[at] ^ 1 << bit,)) + raw[at + 1 :]
 
 
 bits = st.integers(0, 7)
@@ -239,11 +224,6 @@ def sealed_anew(body: Body, **changes: Any) -> Body:
     (first, *rest) = blocks_of(body)
     signed = commit(decode(first)["data"], SIGNER, **({"did": body["repo"], "rev": body["rev"]} | changes))
     return body | {"commit": Link(cid_of(signed)), "blocks": car(cid_of(signed), [signed, *rest])}
-
-
-def blocks_of(body: Body) -> list[bytes]:
-    found = read_car(body["blocks"])
-    return [found.blocks[found.root], *(block for cid, block in found.blocks.items() if cid != found.root)]
 
 
 def with_blocks(body: Body, *more: bytes | tuple[bytes, bytes]) -> Body:
