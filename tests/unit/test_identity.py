@@ -1,7 +1,9 @@
 """DID documents by the rules of the protocol, and a resolver that asks once, remembers, and says why not."""
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from sluice.recording import Recording
 from tests.directory import Directory, identities
 from tests.waiting import until
 
+VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "identity"
 DID = "did:plc:bx5qltwscyqlfyxdthtjdpnm"
 MULTIKEY = "zQ3shdP9dcYW4uqeFvUVhRBZtguHbMhZJ5gCFMJ6qrhfVAey8"
 KEY = key_of_did_key("did:key:" + MULTIKEY)
@@ -55,6 +58,26 @@ def test_every_document_of_a_real_directory_is_read_whole(name: str, recording: 
         assert parsed.handle == found["alsoKnownAs"][0].removeprefix("at://")
     labelers = [parse_document(did, found) for did, found in recording("full").dids.items()]
     assert any(parsed.labeler and parsed.label_key for parsed in labelers)
+
+
+@pytest.mark.parametrize(
+    ("name", "curve", "handle", "pds"),
+    [
+        ("did_plc_doc", "k256", "atproto.com", "https://bsky.social"),
+        ("did_plc_doc_legacy", "k256", "atproto.com", "https://bsky.social"),
+        ("did_web_doc", None, None, None),
+        ("did_plc_z5vnbioquyhivxirw3bbljmu.didDoc", "k256", "koch5149-c5.test", "http://localhost:2583"),
+        ("fakermaker.didDoc", "p256", "ebert9014-89.test", "http://localhost:2583"),
+        ("greenground.didDoc", "k256", "greenground.bsky.social", "https://bsky.social"),
+        ("paul_staging.didDoc", "k256", "paul.staging.bsky.dev", "https://pds.staging.bsky.dev"),
+    ],
+)
+def test_documents_of_other_software_are_read(
+    name: str, curve: str | None, handle: str | None, pds: str | None
+) -> None:
+    found = json.loads((VECTORS / f"{name}.json").read_text())
+    parsed = parse_document(found["id"], found)
+    assert (parsed.signing_key and parsed.signing_key.curve, parsed.handle, parsed.pds) == (curve, handle, pds)
 
 
 @pytest.mark.parametrize("found", [None, [], "text", {}, {"id": 1}, {"id": DID + "x"}, {"id": DID.upper()}])

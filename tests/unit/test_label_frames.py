@@ -1,7 +1,9 @@
 """What a labeler's frame becomes: the labels as they were written, without those that are none."""
 
 import json
+from base64 import b64decode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from common.dag_cbor import encode
 from common.events import encode_event
 from common.identity import parse_document
-from common.keys import verify
+from common.keys import key_of_multikey, verify
 from indexer.lexicon_formats import normalised
 from ingester.accounts import units
 from ingester.framing import FrameResult
@@ -18,6 +20,7 @@ from sluice.recording import Recording
 from tests.labelers import ACCOUNT, CTS, LABELER, POST, frame, label
 from tests.refusals import refusal
 
+VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 LABEL = label(sig=bytes(64))
 
 
@@ -45,6 +48,20 @@ def test_labels_go_on_in_one_event_as_the_labeler_wrote_them() -> None:
             ],
         }
     ]
+
+
+def test_a_real_label_is_signed_over_what_is_made_of_it() -> None:
+    vector = json.loads((VECTORS / "labels" / "signed_label.json").read_text())
+    fields = vector["label"] | {"sig": b64decode(vector["label"]["sig"]["$bytes"] + "==")}
+    key = key_of_multikey(vector["publicKeyMultibase"])
+
+    def is_signed(**changes: Any) -> bool:
+        (it,) = read(frame(fields | changes)).signed
+        return verify(key, it.message, it.signature)
+
+    assert is_signed()
+    changed = {"uri": POST, "val": "other", "cts": CTS, "src": LABELER, "neg": True, "exp": CTS}
+    assert not any(is_signed(**{name: value}) for name, value in changed.items())
 
 
 @pytest.mark.parametrize(

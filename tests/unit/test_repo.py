@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.car import Car, read_car
-from common.dag_cbor import Link, cid_of, encode
+from common.dag_cbor import Link, cid_of, decode, encode
 from common.errors import TryLater
 from common.keys import key_in_document
 from common.repo import depth_of, read_commit, read_node, verify_commit, walk
@@ -22,7 +22,8 @@ from tests.signed_repos import DID, REV, Blocks, Signer, commit, depth, node, re
 DATA = Path(__file__).parents[1] / "data"
 VECTORS = DATA / "vectors"
 MST = VECTORS / "atproto-interop" / "mst"
-CARS = sorted((DATA / "cars").glob("*.car")) + [VECTORS / "repos" / f"{n}.car" for n in ("empty", "tiny", "snarfed2")]
+REPOS = ("empty", "tiny", "snarfed2", "greenground")
+CARS = sorted((DATA / "cars").glob("*.car")) + [VECTORS / "repos" / f"{name}.car" for name in REPOS]
 DOCUMENTS = json.loads((DATA / "cars" / "dids.json").read_text())
 
 SIGNER = Signer()
@@ -164,9 +165,20 @@ def test_what_is_no_commit_is_refused(block: bytes) -> None:
     assert refusal(read_commit, block) == "bad_commit"
 
 
-def test_a_commit_of_version_2_is_refused() -> None:
-    found = car_of(VECTORS / "repos" / "version-2.car")
+@pytest.mark.parametrize("name", ["version-2", "version-2-slice", "version-2-divy"])
+def test_a_commit_of_version_2_is_refused(name: str) -> None:
+    found = car_of(VECTORS / "repos" / f"{name}.car")
+    assert decode(found.blocks[found.root])["version"] == 2
     assert refusal(read_commit, found.blocks[found.root]) == "bad_commit"
+
+
+def test_a_real_commit_is_signed_with_the_key_of_an_old_did_document() -> None:
+    """Of another DID than the repo, with the same key."""
+    found = car_of(VECTORS / "repos" / "greenground.car")
+    document = json.loads((VECTORS / "identity" / "greenground.didDoc.json").read_text())
+    commit, key = read_commit(found.blocks[found.root]), key_in_document(document, document["id"])
+    verify_commit(commit, key)
+    assert refusal(verify_commit, commit, Signer().public) == "bad_signature"
 
 
 # right trees
