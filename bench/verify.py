@@ -5,6 +5,7 @@ python -m bench.verify RECORDING   (a folder or a .tar.zst; a load pack, for com
 
 import argparse
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ingest import report, sample, seconds
-from bench.machine import load, peak_rss_mb, processes
+from bench.machine import Process, load, peak_rss_mb, processes
 from common.car import read_car
 from common.collection_filter import CollectionFilter
 from common.daemon import collect_garbage_seldom
@@ -94,14 +95,24 @@ async def measure_workers(count: int, frames: list[bytes], keys: Keys) -> None:
     """Twice: the first time the workers learn the keys."""
     async with Workers(count, Mode.STRICT, LiveFilter(IS_WANTED)) as pool:
         for _ in range(2):
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, here, there = time.perf_counter(), time.process_time(), workers_cpu_seconds()
             check(Mode.STRICT, [found async for found in read_by(pool, frames, keys)])
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        memory = [f"{peak_rss_mb(each.pid):.0f}" for each in processes() if "ingester.worker_process" in each.command]
+            wall, here = time.perf_counter() - wall, time.process_time() - here
+            there = workers_cpu_seconds() - there
+        memory = [f"{peak_rss_mb(each.pid):.0f}" for each in our_workers()]
     print(
-        f"{count} workers: {len(frames) / wall:,.0f} commits/s, {cpu / len(frames) * 1e6:.1f} us each here;"
+        f"{count} workers: {len(frames) / wall:,.0f} commits/s, with {(here + there) / wall:.2f} cores;"
+        f" {here / len(frames) * 1e6:.1f} us each here, {there / len(frames) * 1e6:.1f} there;"
         f" {', '.join(memory)} MB a worker; {load()}"
     )
+
+
+def our_workers() -> list[Process]:
+    return [each for each in processes() if each.parent == os.getpid() and "ingester.worker_process" in each.command]
+
+
+def workers_cpu_seconds() -> float:
+    return sum(each.cpu_seconds for each in our_workers())
 
 
 async def read_by(pool: Workers, frames: list[bytes], keys: Keys) -> Any:
