@@ -16,9 +16,11 @@ from redis.asyncio import Redis
 from backfiller.app import assembled
 from backfiller.settings import PREFIX, Settings
 from common.events import RepoJob, encode_event
+from common.identity import did_key
 from common.settings import load
 from sluice.network import RecordedNetwork
 from sluice.recording import Recording
+from tests.signed_repos import Signer
 
 INPUT, OUTPUT, DLQ, GROUP = "repo_backfill", "firehose_backfill", "repo_backfill_dlq", "repo_backfill_group"
 HIGH = "repo_backfill_high"
@@ -180,6 +182,14 @@ class Host:
     def document(self, recording: Recording, did: str, pds: str) -> None:
         service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": pds}
         self.documents[did] = {**recording.dids[did], "service": [service]}
+
+    def serve_made(self, did: str, signer: Signer, *answers: Answer, pds: str = "") -> None:
+        """The document of an account that was made here, with this key, and what its PDS (this one) answers."""
+        service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": pds or self.url}
+        key = did_key(signer.public).removeprefix("did:key:")
+        method = {"id": "#atproto", "type": "Multikey", "controller": did, "publicKeyMultibase": key}
+        self.documents[did] = {"id": did, "service": [service], "verificationMethod": [method]}
+        self.repos[did] = list(answers)
 
 
 def refusal(error: str, status: int = 400) -> web.Response:
