@@ -20,6 +20,7 @@ from backfiller.repos import Repos, Threads
 from backfiller.settings import PREFIX, Settings
 from backfiller.settlements import Settlements
 from backfiller.spool import Spools
+from backfiller.suspects import Suspects
 from backfiller.worker import Backfiller
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
@@ -145,7 +146,7 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
     )
     return Backfiller(
         consumer,
-        parking=Parking(shared.redis, consumer),
+        parking=Parking(shared.redis, consumer, mark=settings.parked_high_water_mark, on_full=metrics.parking),
         ledger=shared.ledger,
         settlements=Settlements(
             shared.redis, consumer, shared.ledger, settings.dlq_stream, recheck_seconds=settings.recheck_seconds
@@ -156,6 +157,7 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
         states=RepoStates(shared.redis),
         output=StreamWriter(shared.redis, settings.firehose_stream, EVENT_FIELD, shared.room),
         spools=shared.spools,
+        suspects=Suspects(shared.redis, stream, settings.max_deaths),
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),
         jobs_in_hand=_jobs_in_hand(at_once),
         batch_size=batch_size,

@@ -30,6 +30,10 @@ DEFERRALS = Counter("backfiller_deferrals", "Jobs parked without using up a try,
 RECHECKS = Counter("backfiller_rechecks", "Repos that were not to be had, queued to be looked at again.")
 WAITING_RECHECKS = Gauge("backfiller_rechecks_waiting", "Repos that were not to be had, to be looked at again in time.")
 PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
+PARKING_FULL = Gauge("backfiller_parking_full", "1 while as many jobs are parked as may be, and no others are taken.")
+PARKING_FULL_SECONDS = Counter(
+    "backfiller_parking_full_seconds", "Seconds for which no job was taken because as many were parked as may be."
+)
 CAPACITY = Gauge("backfiller_repo_capacity", "Jobs that can be in hand at once.")
 LAST_SUCCESS = Gauge("backfiller_last_success_timestamp_seconds", "Unix time of the last repo processed; 0 before it.")
 CAR_BYTES = Histogram(
@@ -113,6 +117,11 @@ def pressure(stream: str, active: bool, seconds: float) -> None:
         PRESSURE_TIMES.inc()
     PRESSURE.set(active)
     PRESSURE_SECONDS.inc(seconds)
+
+
+def parking(full: bool, seconds: float) -> None:
+    PARKING_FULL.set(full)
+    PARKING_FULL_SECONDS.inc(seconds)
 
 
 def sampled(input_streams: Iterable[str], firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:

@@ -17,7 +17,8 @@ FINISHED = (DONE, CURRENT, *ABSENT.values(), "did_not_found", "did_tombstoned", 
 # nobody's fault, so they use up no try
 DEFERRED = ("rate_limited", "host_busy", "host_paced", "host_at_rest", "host_down", "disk_full")
 FETCHING = ("bad_did_document", "no_pds", "no_key", "refused", "host_dead", *LATER_REASONS, *BAD_REASONS)
-PARSING = ("truncated_car", "incomplete_repo", "bad_car", "bad_block_hash", "bad_commit", "bad_mst")
+PROCESS_DIED = "process_died"
+PARSING = (PROCESS_DIED, "truncated_car", "incomplete_repo", "bad_car", "bad_block_hash", "bad_commit", "bad_mst")
 VERIFYING = ("wrong_did", "bad_signature", "future_rev", "stale_repo")
 FAILURES = tuple(reason for reason in (*FETCHING, *PARSING, *VERIFYING) if reason not in DEFERRED)
 MAX_RETRIES_EXCEEDED, TOO_LARGE, BAD_ENTRY = "max_retries_exceeded", "too_large", "bad_entry"
@@ -75,11 +76,20 @@ def after(error: TryLater | BadInput | GiveUp, job: RepoJob, retries: Retries, n
     asked = error.seconds if isinstance(error, TryLater) else None
     if error.reason in DEFERRED:
         return Parked(job, error.reason, REST_SECONDS if asked is None else asked)
-    earlier = () if job.history is UNSET else job.history
-    history = (*earlier, f"{now} {error.reason}")[-MAX_HISTORY:]
-    job = msgspec.structs.replace(job, attempts=job.attempts + 1, history=history)
+    job = _failed(job, error.reason, now)
     if error.reason == TOO_LARGE or job.attempts >= retries.most:
         reason = TOO_LARGE if error.reason == TOO_LARGE else MAX_RETRIES_EXCEEDED
         return Buried(job, reason, error.reason, str(error)[:500])
     wait = jittered(job.attempts, retries.first_seconds, retries.most_seconds)
     return Parked(job, error.reason, max(wait, asked or 0.0))
+
+
+def deadly(job: RepoJob, ended: int, now: str) -> Buried:
+    """Of a job that was in hand each of the `ended` times that the process ended."""
+    detail = f"the backfiller ended {ended} times while it had this repo in hand"
+    return Buried(_failed(job, PROCESS_DIED, now), PROCESS_DIED, PROCESS_DIED, detail)
+
+
+def _failed(job: RepoJob, reason: str, now: str) -> RepoJob:
+    earlier = () if job.history is UNSET else job.history
+    return msgspec.structs.replace(job, attempts=job.attempts + 1, history=(*earlier, f"{now} {reason}")[-MAX_HISTORY:])

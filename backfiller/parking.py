@@ -1,10 +1,13 @@
 """Jobs outside the stream, parked until their time comes. An entry is acked only together with that.
 
 Parked jobs are a sorted set beside the stream, `{stream}:parked`: the job's JSON, scored with the time it is due, in
-milliseconds of Redis' own clock. So a wait costs neither a slot nor a place in the list of pending entries.
+milliseconds of Redis' own clock. So a wait costs neither a slot nor a place in the list of pending entries. They have a
+mark of their own: while as many are parked no other job is taken, the stream fills, and who fills it waits.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,6 +19,7 @@ from common.redis_connection import outlast
 from common.streams import StreamConsumer
 
 PAGE = 500
+DEFAULT_MARK = 1_000_000
 LONGEST_SLEEP_SECONDS = 0.5  # another backfiller may park a job that is due earlier than those we know of
 SHORTEST_SLEEP_SECONDS = 0.02
 
@@ -27,7 +31,7 @@ local now = redis.call('TIME')
 local due = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
 redis.call('ZADD', KEYS[2], due, ARGV[4])
 redis.call('XDEL', KEYS[1], ARGV[2])
-return 1
+return redis.call('ZCARD', KEYS[2])
 """
 
 _RETURN_DUE = """
@@ -45,8 +49,18 @@ return {redis.call('ZCARD', KEYS[2]), next[2] and next[2] - now or ARGV[3]}
 class Parking:
     """Takes entries off the stream of `consumer`, and brings parked jobs back to it."""
 
-    def __init__(self, redis: Redis, consumer: StreamConsumer) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        consumer: StreamConsumer,
+        *,
+        mark: int = DEFAULT_MARK,
+        on_full: Callable[[bool, float], None] = lambda full, seconds: None,
+    ) -> None:
+        """`mark`: parked jobs at which `wait` waits; `on_full` hears whether they do, and for how many seconds more."""
         self.parked = 0  # as last seen
+        self._mark = mark
+        self._on_full = on_full
         self._consumer = consumer
         self._stream = consumer.stream
         self._parked = f"{consumer.stream}:parked"
@@ -55,8 +69,21 @@ class Parking:
 
     async def park(self, delivery: Delivery, job: bytes, seconds: float, stop: asyncio.Event) -> None:
         args: list[str | bytes | int] = [self._consumer.group, delivery.id, int(seconds * 1000), job]
-        await outlast(stop, lambda: self._park(keys=[self._stream, self._parked], args=args))
+        parked = await outlast(stop, lambda: self._park(keys=[self._stream, self._parked], args=args))
+        self.parked = parked or self.parked
         self._consumer.release([delivery])
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Until fewer are parked than may be: they come back as they are due. False if told to stop meanwhile."""
+        while self.parked >= self._mark:
+            self._on_full(True, 0.0)
+            started = time.monotonic()
+            stopped = await stopped_within(stop, SHORTEST_SLEEP_SECONDS)
+            full = not stopped and self.parked >= self._mark
+            self._on_full(full, time.monotonic() - started)
+            if stopped:
+                return False
+        return True
 
     async def return_due(self, stop: asyncio.Event) -> None:
         """Service: what is due goes back to the stream, each job in one step."""

@@ -51,6 +51,16 @@ class Settings:
     spool_bytes: int = env("BACKFILLER_SPOOL_BYTES", 8_589_934_592, "Bytes of repos held on disk together.")
     spool_folder: str = env("BACKFILLER_SPOOL_FOLDER", "", "Where that is; empty: with the system's temporary files.")
     max_retries: int = env("BACKFILLER_MAX_RETRIES", 3, "Failed tries after which a repo is given up.")
+    max_deaths: int = env(
+        "BACKFILLER_MAX_DEATHS",
+        5,
+        "Times that a backfiller may end (crash, be killed) with a repo in hand before that repo is given up.",
+    )
+    parked_high_water_mark: int = env(
+        "BACKFILLER_PARKED_HIGH_WATER_MARK",
+        1_000_000,
+        "Jobs parked until their next try at which no others are taken; about 0.3 KB of Redis each.",
+    )
     retry_initial_ms: int = env(
         "BACKFILLER_RETRY_INITIAL_BACKOFF_MS", 1000, "Longest wait before the second try; it doubles with each."
     )

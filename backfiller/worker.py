@@ -9,11 +9,24 @@ from datetime import UTC, datetime
 
 from backfiller import metrics
 from backfiller.ledger import Entry, Ledger, fingerprint, is_current
-from backfiller.outcomes import BAD_ENTRY, CURRENT, DEFERRED, DONE, Buried, Finished, Outcome, Parked, Retries, after
+from backfiller.outcomes import (
+    BAD_ENTRY,
+    CURRENT,
+    DEFERRED,
+    DONE,
+    Buried,
+    Finished,
+    Outcome,
+    Parked,
+    Retries,
+    after,
+    deadly,
+)
 from backfiller.parking import Parking
 from backfiller.repos import Repos, Threads
 from backfiller.settlements import Settlements
 from backfiller.spool import Spools
+from backfiller.suspects import Suspects
 from backfiller.unpack import Snapshot
 from common.backpressure import Room
 from common.delivery import Delivery
@@ -44,6 +57,7 @@ class Backfiller:
         output: StreamWriter,
         states: RepoStates,
         spools: Spools,
+        suspects: Suspects,
         retries: Retries,
         jobs_in_hand: int,
         batch_size: int,
@@ -59,6 +73,7 @@ class Backfiller:
         self._output = output
         self._states = states
         self._spools = spools
+        self._suspects = suspects
         self._retries = retries
         self._seats = asyncio.Semaphore(jobs_in_hand)
         self._batch_size = batch_size
@@ -69,7 +84,7 @@ class Backfiller:
             async for deliveries in self.consumer.batches(stop):
                 for delivery in deliveries:
                     await self._seats.acquire()
-                    if not await self._room.wait(stop) or stop.is_set():
+                    if not (await self._room.wait(stop) and await self.parking.wait(stop)) or stop.is_set():
                         break
                     jobs.create_task(self._work(delivery, stop)).add_done_callback(lambda _: self._seats.release())
 
@@ -86,7 +101,8 @@ class Backfiller:
             return
         with metrics.RUNNING.track_inprogress():
             started = time.monotonic()
-            outcome = await self._attempt(job, stop)
+            async with self._suspects.begun(delivery, stop) as ended:
+                outcome = deadly(job, ended, now()) if ended else await self._attempt(job, stop)
             end = await self._settle(delivery, job.did, outcome, stop)
             metrics.REPO_SECONDS.labels(end).observe(time.monotonic() - started)
 
@@ -103,14 +119,14 @@ class Backfiller:
                 if not await self._emit(snapshot, stop) or not await self._bring_in_step(snapshot, stop):
                     return None
         except (TryLater, BadInput, GiveUp) as error:
-            return after(error, job, self._retries, utc_text(datetime.now(UTC)))
+            return after(error, job, self._retries, now())
         metrics.unpacked(snapshot.records, snapshot.filtered, snapshot.unreadable)
         emitted = snapshot.records - snapshot.unreadable
         return Finished(DONE, snapshot.rev, emitted, snapshot.filtered, snapshot.unreadable)
 
     async def _emit(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
         """The closing event goes last: who has seen it has seen the others."""
-        events = snapshot.events(utc_text(datetime.now(UTC)))
+        events = snapshot.events(now())
         while payloads := await self._threads(encoded, events, self._batch_size, MAX_BATCH_BYTES):
             if not await self._output.append(payloads, stop):
                 return False
@@ -168,6 +184,10 @@ class Backfiller:
         fields.setdefault("repo", b"")
         await self._settlements.bury(delivery, "", fields, stop)
         metrics.DEAD_LETTERED.inc()
+
+
+def now() -> str:
+    return utc_text(datetime.now(UTC))
 
 
 def job_of(delivery: Delivery) -> RepoJob:
