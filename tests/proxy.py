@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that loses replies, breaks connections and refuses them, when it is told to."""
+"""A TCP proxy on loopback that holds requests, loses replies, breaks and refuses connections, when it is told to."""
 
 import asyncio
 from typing import Self
@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 class Proxy:
     """An async context between a client and the server of a URL. `url` is what the client is given.
 
-    `cuts` counts the replies that were lost, `refused` the connections that were not taken.
+    `cuts` counts the replies that were lost, `refused` the connections that were not taken, `held` the requests
+    that are.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -20,6 +21,8 @@ class Proxy:
         self._refuse = False
         self.cuts = 0
         self.refused = 0
+        self._held: bytes | None = None
+        self.held = 0
 
     @property
     def url(self) -> str:
@@ -41,6 +44,10 @@ class Proxy:
     def lose_reply_to(self, request: bytes) -> None:
         """Once: the server carries out a request that contains this, and the client never hears of it."""
         self._lost, self._seen = request, False
+
+    def hold(self, request: bytes) -> None:
+        """From now on the server never hears of requests that contain this, nor of what follows on their connection."""
+        self._held = request
 
     def refuse(self) -> None:
         """No connection from now on, and none that there was."""
@@ -86,6 +93,9 @@ class Proxy:
                     self.cuts += 1
                     self.break_connections()
                     return
+                if not is_reply and self._held and self._held in data:
+                    self.held += 1
+                    await asyncio.Event().wait()
                 writer.write(data)
                 if not is_reply and self._lost and self._lost in data:
                     self._lost, self._seen = None, True

@@ -13,6 +13,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from backfiller.ledger import Ledger
+from common.events import StreamEvent, decode_event
 from sluice.server import free_port
 from tests.backfilling import (
     DLQ,
@@ -30,6 +31,8 @@ from tests.backfilling import (
     output,
     silence,
 )
+from tests.indexing import Index
+from tests.proxy import Proxy
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +133,45 @@ async def test_killed_at_any_point_the_repo_in_hand_is_done_again_and_counts_onc
         assert (found.whole, found.paths) == (True, ours(leaves(car)))
         assert await Ledger(redis, INPUT).counts() == {"done": 1}
         assert not await redis.xlen(DLQ)
+
+
+async def test_killed_between_the_last_output_and_the_ack_all_are_done_and_nothing_is_there_twice(
+    redis: Redis, redis_url: str, recording: OpenRecording, index: Index, other_index: Index
+) -> None:
+    """Everything is on the output, and nobody has written down that it is."""
+    tiny = recording("load-tiny")
+    dids = [repo.did for repo in tiny.repos if repo.active][:12]
+
+    async def all_are_out() -> bool:
+        found = await output(redis)
+        return proxy.held >= len(dids) and all(found[did].whole for did in dids)
+
+    async with host() as pds, Proxy(redis_url) as proxy:
+        for did in dids:
+            pds.serve(tiny, did)
+        proxy.hold(f"{INPUT}:outcomes".encode())  # which only the script that acks writes to
+        await enqueue(redis, dids)
+        async with process(environment(proxy.url, pds.url)) as running:
+            await until(all_are_out)
+            running.kill()
+            assert await running.wait() == -signal.SIGKILL
+        once = await entries(redis)
+        assert await redis.xlen(INPUT) == len(dids)
+        assert await Ledger(redis, INPUT).counts() == {}
+        async with process(environment(redis_url, pds.url)):
+            await until(lambda: idle(redis))
+    assert await Ledger(redis, INPUT).counts() == {"done": len(dids)}
+    assert not await redis.xlen(DLQ)
+    twice = await entries(redis)
+    assert len(twice) == 2 * len(once)
+    await index.apply(*twice)
+    await other_index.apply(*once)
+    untimed = {"*": ["indexedAt", "sortAt"]}
+    assert await index.everything(without=untimed) == await other_index.everything(without=untimed)
+
+
+async def entries(redis: Redis) -> list[StreamEvent]:
+    return [decode_event(fields[b"event"]) for _, fields in await redis.xrange(OUTPUT)]
 
 
 async def test_sigterm_ends_it_with_0_within_the_grace_and_the_work_is_kept(
