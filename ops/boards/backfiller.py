@@ -108,6 +108,12 @@ FAILURES = Row(
             Query(f"max(backfiller_hosts_down{{{OWN}}})", "did not answer"),
         ),
         graph(
+            "Parking full (expect 0)",
+            "As many jobs are parked as may be, so that no others are taken; and the share of the time that this was so.",
+            Query(f"max(backfiller_parking_full{{{OWN}}})", "full"),
+            Query(f"max(rate(backfiller_parking_full_seconds_total{{{OWN}}}[$__rate_interval]))", "share of the time"),
+        ),
+        graph(
             "Looked at again",
             "Repos that were not to be had: waiting for another look, and queued for it.",
             Query(f"max(backfiller_rechecks_waiting{{{OWN}}})", "waiting"),

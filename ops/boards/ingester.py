@@ -150,6 +150,11 @@ IN_STEP = Row(
             in_interval("ingester_worker_deaths_total", "", "replaced"),
         ),
         graph(
+            "Frames given up (expect 0)",
+            "Unreadable, too large, or deadly for those who read them: `sluice dead list --kind frame`.",
+            in_interval("ingester_frames_buried_total", "source"),
+        ),
+        graph(
             "Gaps (expect 0)",
             "What a source skipped or could not say: found, and not yet made good.",
             in_interval("ingester_gaps_total", "source, kind", "found {{source}} {{kind}}"),
