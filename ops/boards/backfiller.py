@@ -109,7 +109,7 @@ FAILURES = Row(
         ),
         graph(
             "Parking full (expect 0)",
-            "As many jobs are parked as may be, so that no others are taken; and the share of the time that this was so.",
+            "As many jobs are parked as may be, so that no others are taken; and for what share of the time.",
             Query(f"max(backfiller_parking_full{{{OWN}}})", "full"),
             Query(f"max(rate(backfiller_parking_full_seconds_total{{{OWN}}}[$__rate_interval]))", "share of the time"),
         ),
