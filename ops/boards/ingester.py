@@ -95,9 +95,10 @@ POSITION = Row(
         ),
         graph(
             "Missed (expect 0)",
-            "OutdatedCursor: the host no longer had what follows our cursor. Backwards: its sequence number fell.",
+            "Outdated: the host had lost what follows our cursor. Backwards: its numbers fell. Given up: sluice dead.",
             in_interval("ingester_upstream_outdated_cursor_total", "source, host", f"outdated {EACH_HOST}"),
             in_interval("ingester_upstream_seq_regressions_total", "source, host", f"backwards {EACH_HOST}"),
+            in_interval("ingester_frames_buried_total", "source", "given up {{source}}"),
             width=12,
         ),
         graph(
@@ -148,11 +149,6 @@ IN_STEP = Row(
             "Those that verify frames, and how many had to be replaced.",
             Query(f"ingester_workers{{{OWN}}}", "running {{instance}}"),
             in_interval("ingester_worker_deaths_total", "", "replaced"),
-        ),
-        graph(
-            "Frames given up (expect 0)",
-            "Unreadable, too large, or deadly for those who read them: `sluice dead list --kind frame`.",
-            in_interval("ingester_frames_buried_total", "source"),
         ),
         graph(
             "Gaps (expect 0)",

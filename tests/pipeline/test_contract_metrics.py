@@ -38,6 +38,7 @@ MOVED_ELSEWHERE = {
     "backfiller_hosts_down": "integration/test_backfiller_permits.py",
     "backfiller_rechecks": "integration/test_backfiller_ledger.py",
     "ingester_dropped": "integration/test_subscription.py",
+    "ingester_frames_buried": "integration/test_dead_frames.py",
     "ingester_pds_hosts_due": "integration/test_ingester_gauges.py",
     "ingester_pds_listings": "integration/test_pds_listing.py",
     "ingester_repos_desynchronised": "integration/test_ingester_gauges.py",
