@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 Step = Callable[[Portion, str], Awaitable[None]]
 
 
+DECODED_AT_ONCE = 20  # meanwhile the portion before is being applied
+
+
 class Indexer:
     """Service: applies what a stream holds, in its order, until told to stop.
 
@@ -66,7 +69,9 @@ class Indexer:
     async def _decode(self, deliveries: list[Delivery], stop: asyncio.Event) -> list[Item]:
         """Entries that mean nothing are buried here, before any halving could bury them again."""
         items = []
-        for delivery in deliveries:
+        for number, delivery in enumerate(deliveries):
+            if number % DECODED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 items.append(self._work.decode(delivery))
             except BadInput as refusal:
