@@ -36,6 +36,8 @@ MOVED_ELSEWHERE = {
     "backfiller_bytes_in_hand": "integration/test_backfiller_pressure.py",
     "backfiller_bytes_on_disk": "integration/test_backfiller_pressure.py",
     "backfiller_hosts_down": "integration/test_backfiller_permits.py",
+    "backfiller_parking_full": "integration/test_backfiller_bounds.py",
+    "backfiller_parking_full_seconds": "integration/test_backfiller_bounds.py",
     "backfiller_rechecks": "integration/test_backfiller_ledger.py",
     "ingester_dropped": "integration/test_subscription.py",
     "ingester_frames_buried": "integration/test_dead_frames.py",
