@@ -33,6 +33,11 @@ class Play:
             found.setdefault(daemon.name.partition("-")[0], []).append(daemon.url.removeprefix("http://"))
         return found
 
+    def begin(self) -> None:
+        """Frames are sent and repos served from now on."""
+        self.network.firehose.resume()
+        self.network.faults.serving_repos.set()
+
     async def stop_indexer(self, number: int) -> str:
         """Its address."""
         (daemon,) = [daemon for daemon in self.pipeline.daemons if daemon.name == f"indexer-{number}"]
@@ -43,7 +48,7 @@ class Play:
 
 @asynccontextmanager
 async def playing(path: Path, *, pace: float, settings: Mapping[str, str] | None = None) -> AsyncIterator[Play]:
-    """Live and backfill at once, nothing sent yet: `network.firehose.resume()`. `settings` are the ingester's."""
+    """Live and backfill at once, none of it before `begin()`. `settings` are the ingester's."""
     async with AsyncExitStack() as stack:
         recording = stack.enter_context(Recording.open(path))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-watch-")))
@@ -52,6 +57,7 @@ async def playing(path: Path, *, pace: float, settings: Mapping[str, str] | None
         present = replace(recording, frames=_as_of_now(recording.frames, pace))
         network = await stack.enter_async_context(RecordedNetwork(present, pace=pace))
         network.firehose.pause()
+        network.faults.serving_repos.clear()
         host = urlsplit(network.url).netloc
         upstream = Upstream(
             relay_hosts=network.websocket_url,

@@ -19,6 +19,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.timeout(300)
 RECORDING = SHIPPED_RECORDINGS / "full.tar.zst"
 FRAMES_A_SECOND = 15.0
+RATE_OVER = "5m"  # all that the daemons did here, however slow the machine
 MARK = 60  # entries at which writing waits, where it is to wait soon
 # nearly 5 % of what was recorded is there to be refused: whether that is too much for a moment depends on the timing
 IN_THE_RECORDING = {"IndexerErrorRatioHigh"}
@@ -49,11 +50,11 @@ class Watched:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def watched() -> AsyncIterator[Watched]:
-    """After all has flowed, while every rate still remembers it."""
+    """After all has flowed. Nothing does before Prometheus has looked at everyone: a rate needs a look before it."""
     async with playing(RECORDING, pace=FRAMES_A_SECOND) as play, watching(play.targets()) as watch:
         here = Watched(play, watch)
         await until(lambda: _all_up(watch))
-        play.network.firehose.resume()
+        play.begin()
         await until(here.is_through, seconds=200)
         yield here
 
@@ -69,7 +70,7 @@ async def test_every_query_of_a_board_has_data(watched: Watched, name: str) -> N
     for row in BOARDS[name].rows:
         for panel in row.panels:
             for query in panel.queries:
-                expr = query.expr.replace("$__rate_interval", "1m").replace("$instance", ".+")
+                expr = query.expr.replace("$__rate_interval", RATE_OVER).replace("$instance", ".+")
                 if not has_number(await watched.watch.query(expr)):
                     empty.append((row.title, panel.title, expr))
     assert empty == []
@@ -84,7 +85,7 @@ async def test_a_board_shows_each_replica_by_itself(watched: Watched, name: str)
     # one replica may have had nothing to do: it then has no durations, and no time of its last success
     for expr in (expr for expr in queries if "$instance" in expr and "quantile" not in expr and "> 0" not in expr):
         for instance in instances:
-            chosen = expr.replace("$__rate_interval", "1m").replace("$instance", instance)
+            chosen = expr.replace("$__rate_interval", RATE_OVER).replace("$instance", instance)
             assert await watched.watch.query(chosen), f"{instance}: {chosen}"
 
 
@@ -137,7 +138,7 @@ async def test_a_daemon_that_ends_is_told_of_and_what_follows_from_it_is_not() -
     async with playing(RECORDING, pace=FRAMES_A_SECOND, settings=settings) as play, watching(play.targets()) as watch:
         here = Watched(play, watch)
         await until(lambda: _all_up(watch))
-        play.network.firehose.resume()
+        play.begin()
         lost = await play.stop_indexer(1)
         await until(lambda: here.was_told_of("DaemonDown", instance=lost))
         assert (
