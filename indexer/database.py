@@ -28,7 +28,7 @@ from indexer.batch import Batch
 from indexer.dating import Live
 from indexer.dead_letters import DeadLetter
 from indexer.embeds import quotes_lost_before
-from indexer.lives import POST, REMEMBERED
+from indexer.lives import REMEMBERED
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records import APPVIEWS, collections_of
@@ -126,9 +126,8 @@ async def write(session: Session, wanted: Plan) -> None:
     if wanted.ghosts:
         ghosts = [wanted.ghosts[key] for key in sorted(wanted.ghosts)]
         await session.insert({ghosts[0].table: ghosts})
-    await post_flags.show_gates(
-        session, wanted.ungated | {row.uri for row in wanted.records if collection_of(row.uri) == POST}
-    )
+    written = {row["uri"] for table, rows in wanted.rows.items() if table.name == "post" for row in rows}
+    await post_flags.show_gates(session, wanted.ungated | written)
     if wanted.unsettled:
         statement = "INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
         await session.execute(statement, sorted(wanted.unsettled))

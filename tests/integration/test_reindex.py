@@ -64,6 +64,13 @@ async def test_what_was_damaged_is_as_it_was(damage: str, lived: Index) -> None:
     assert not (await audit(lived.database, None)).keys_differing
 
 
+async def test_posts_made_anew_by_themselves_still_say_which_gates_they_have(lived: Index) -> None:
+    before = await lived.everything()
+    assert {post["hasThreadGate"] for post in before["post"]} >= {True, None}
+    await reindexed(lived, CollectionFilter((POST,)))
+    assert await lived.everything() == before
+
+
 async def test_only_the_collections_that_are_named_are_touched(index: Index) -> None:
     await index.apply(make.create(BOB, "b", make.post(), 1))
     await index.apply(make.create(ALICE, "l", make.like(BOBS), 2), make.create(ALICE, "f", make.follow(BOB), 2))
