@@ -141,7 +141,8 @@ def _plan_write(
         _end(result, uri)
     elif uri in known.dead:
         result.revived.append(uri)
-    _write(result, uri, version)
+    result.records.append(version.record)
+    _add(result, uri, version)
     result.outcomes["written"] += 1
 
 
@@ -153,17 +154,23 @@ def _plan_dating(result: Plan, event: CreateEvent | UpdateEvent, live: Live) -> 
     if version is None or isinstance(version, BadInput):
         result.lifted.append((uri, rev))
         return
-    staying = {table for table in HANDLERS[event.collection].tables if table.farewell}  # it would tell of its going
-    _remove_rows(result, uri, staying)
-    _write(
-        result, uri, msgspec.structs.replace(version, rows=[row for row in version.rows if row.table not in staying])
-    )
-
-
-def _write(result: Plan, uri: str, version: Version) -> None:
     result.records.append(version.record)
+    rewrite(result, uri, version, {table for table in HANDLERS[event.collection].tables if table.farewell})
+
+
+def rewrite(result: Plan, uri: str, version: Version, staying: Container[Table]) -> None:
+    """Plan to make the rows of a record anew, as an edit to the same content would.
+
+    Those in the tables that are `staying` are left alone, as it must be where they would tell of their going.
+    """
+    _remove_rows(result, uri, staying)
+    _add(result, uri, version, staying)
+
+
+def _add(result: Plan, uri: str, version: Version, staying: Container[Table] = ()) -> None:
     for typed in version.rows:
-        result.rows[typed.table].append(typed)
+        if typed.table not in staying:
+            result.rows[typed.table].append(typed)
     if version.concerns_others:
         result.unsettled.append(uri)
     if version.notifications:

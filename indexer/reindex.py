@@ -20,11 +20,11 @@ from indexer import settlement
 from indexer.audit import AGGREGATES, compare, repair_key
 from indexer.batch import Batch, Item
 from indexer.database import Database, write
-from indexer.plan import Plan, counted_keys
+from indexer.plan import Plan, counted_keys, rewrite
 from indexer.records import HANDLERS
 from indexer.session import Session
 from indexer.tables import Row, Table
-from indexer.version import Version, version_of
+from indexer.version import version_of
 
 PORTION = 200
 
@@ -68,7 +68,7 @@ async def _reindex(database: Database, uris: Sequence[str], done: Reindexed) -> 
                 done.refused += 1
                 continue
             batch.newest[row["uri"]] = Item(Delivery(b"", None), event)
-            _plan(wanted, row["uri"], version, await _standing(session, row["uri"]))
+            rewrite(wanted, row["uri"], version, await _standing(session, row["uri"]))
         await write(session, wanted)
     async with database.transaction() as session:
         await settlement.settle(session, batch)
@@ -106,20 +106,6 @@ async def _standing(session: Session, uri: str) -> set[Table]:
         for table in tables
         if await session.fetch(statement.replace("{name}", table.name).replace("{owner}", table.owner), [uri])
     }
-
-
-def _plan(wanted: Plan, uri: str, version: Version, standing: set[Table]) -> None:
-    """What an edit to the same content would do."""
-    for table in HANDLERS[collection_of(uri)].tables:
-        if table not in standing:
-            wanted.removed[table].append(uri)
-    for row in version.rows:
-        if row.table not in standing:
-            wanted.rows[row.table].append(row)
-    if version.concerns_others:
-        wanted.unsettled.append(uri)
-    if version.notifications:
-        wanted.notifications[uri] = version.notifications
 
 
 def _event(row: Any) -> CreateEvent:

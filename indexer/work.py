@@ -18,7 +18,7 @@ from common.events import (
     decode_event,
     decode_labels,
 )
-from common.syntax import is_tid, tid_at
+from common.syntax import FUTURE_SECONDS, is_tid, tid_at
 from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
@@ -26,7 +26,6 @@ from indexer.lexicon_formats import normalised
 from indexer.plan import prepare
 
 MAX_PORTION_BYTES = 8 << 20
-FUTURE_SECONDS = 300  # how far a rev may be ahead of our clock (spec: sync, commit validation)
 PREPARED_AT_ONCE = 5
 # whose subjects are told that it came and, later, that it went
 _BIDS_FAREWELL = "app.bsky.graph.verification"

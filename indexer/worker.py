@@ -20,8 +20,6 @@ from indexer.work import Portion, Work
 log = logging.getLogger(__name__)
 
 Step = Callable[[Portion, str], Awaitable[None]]
-
-
 DECODED_AT_ONCE = 20  # meanwhile the portion before is being applied
 
 
