@@ -13,9 +13,7 @@ from backfiller.unpack import Snapshot, unpack
 from common.collection_filter import CollectionFilter
 from common.errors import BadInput, GiveUp, TryLater
 from common.identity import DidDocument, Identities
-from common.syntax import tid_at
-
-FUTURE_SECONDS = 300.0
+from common.syntax import FUTURE_SECONDS, tid_at
 
 P = ParamSpec("P")
 T = TypeVar("T")

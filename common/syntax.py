@@ -68,6 +68,9 @@ def tid_microseconds(tid: str) -> int:
     return tid_value(tid) >> 10
 
 
+FUTURE_SECONDS = 300  # how far a rev or an event may be ahead of our clock (spec: sync, commit validation)
+
+
 def tid_at(microseconds: int) -> str:
     """The largest TID of this microsecond: every TID made up to then sorts at or below it."""
     return tid_of(microseconds << 10 | 0x3FF)

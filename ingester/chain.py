@@ -9,9 +9,9 @@ from msgspec import Struct
 from common import chain
 from common.chain import Frame
 from common.events import AccountEvent, IdentityEvent, encode_event
+from common.syntax import FUTURE_SECONDS
 from ingester.framing import FrameResult
 
-FUTURE = timedelta(minutes=5)  # a time from beyond would make every later event look old
 RESULTS = {
     chain.ADVANCED: "advanced",
     chain.SAME_ROOT: "same_root",
@@ -105,7 +105,8 @@ def _step(result: FrameResult, host: str, payloads: int) -> tuple[bytes, str]:
 def _told_step(event: AccountEvent | IdentityEvent, host: str) -> tuple[bytes, str]:
     moment = datetime.fromisoformat(event.time)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    microseconds = int(min(moment, datetime.now(UTC) + FUTURE).timestamp() * 1e6)
+    latest = datetime.now(UTC) + timedelta(seconds=FUTURE_SECONDS)  # one from beyond would make all others look old
+    microseconds = int(min(moment, latest).timestamp() * 1e6)
     if isinstance(event, IdentityEvent):
         mark = chain.told_mark(host, max(0, microseconds), (event.handle or "").encode())
         return chain.told_step(b"i", event.seq, event.did, mark, b"=", payloads=1), ""

@@ -16,11 +16,10 @@ from common.inversion import EMPTY_TREE, Change, Changes, KnownTree, check_outco
 from common.keys import PublicKey, verify
 from common.repo import Commit as Signed
 from common.repo import is_path
-from common.syntax import tid_microseconds
+from common.syntax import FUTURE_SECONDS, tid_microseconds
 from ingester.commits import Commit
 from ingester.framing import Proof
 
-FUTURE_SECONDS = 300
 # What old or faulty servers get wrong of an otherwise honest commit: they leave out nodes, or mistake what was before.
 _LENIENCY = ("inversion_failed", "inversion_incomplete")
 
