@@ -15,13 +15,14 @@ ROUND_TRIP = Gauge(
 @contextmanager
 def answering(dependency: str) -> Iterator[None]:
     """Around a question to redis or postgres. How long it took is unknown while there is no answer."""
-    started = time.monotonic()
+    started, answered = time.monotonic(), False
     try:
         yield
-    except BaseException:
-        UP.labels(dependency).set(0)
-        with suppress(KeyError):
-            ROUND_TRIP.remove(dependency)
-        raise
-    UP.labels(dependency).set(1)
-    ROUND_TRIP.labels(dependency).set(time.monotonic() - started)
+        answered = True
+    finally:
+        UP.labels(dependency).set(answered)
+        if answered:
+            ROUND_TRIP.labels(dependency).set(time.monotonic() - started)
+        else:
+            with suppress(KeyError):
+                ROUND_TRIP.remove(dependency)
