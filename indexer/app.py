@@ -32,7 +32,7 @@ from indexer.worker import Indexer
 
 MODES = ("stream", "label", "all")
 RESYNCS_AT_ONCE = 20
-MOST_AHEAD = 3  # more would only fill memory
+MOST_LANES = 4  # more would only fill memory: one process keeps two busy
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -91,14 +91,14 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
         works |= {stream: (EVENT_FIELD, EventWork(database)) for stream in settings.streams}
     if settings.mode in ("label", "all"):
         works[LABEL_LIVE] = (LABELS_FIELD, LabelWork(database))
-    ahead = min(max(settings.concurrency - 1, 1), MOST_AHEAD)
+    lanes = min(settings.concurrency, MOST_LANES)
     turns = Turns(settings.live_batches)
     indexers = [
         Indexer(
-            _consumer(settings, redis, stream, field),
+            _consumer(settings, redis, stream, field, lanes),
             work,
             database,
-            ahead=ahead,
+            lanes=lanes,
             turns=turns,
             is_live=stream != FIREHOSE_BACKFILL,
         )
@@ -109,14 +109,14 @@ def stream_services(settings: Settings, redis: Redis, database: Database) -> lis
     return [*(indexer.run for indexer in indexers), gauges.run, resync.run]
 
 
-def _consumer(settings: Settings, redis: Redis, stream: str, field: str) -> StreamConsumer:
+def _consumer(settings: Settings, redis: Redis, stream: str, field: str, lanes: int) -> StreamConsumer:
     return StreamConsumer(
         redis,
         stream,
         settings.group,
         settings.consumer,
         field=field,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size * lanes,
         claim_idle_seconds=settings.claim_idle_seconds,
         on_ack_failure=metrics.ACK_FAILURES.inc,
     )

@@ -24,9 +24,11 @@ class Settings:
     group: str = env("INDEXER_GROUP", "firehose_group", "consumer group of every stream")
     consumer: str = env("INDEXER_CONSUMER", "indexer_1", "this process's name in the group; unique")
     concurrency: int = env(
-        "INDEXER_CONCURRENCY", 2, "batches of one stream in hand, 4 at most: one being applied, the others prepared"
+        "INDEXER_CONCURRENCY", 2, "batches of one stream applied side by side, each with repos of its own; 4 at most"
     )
-    batch_size: int = env("INDEXER_BATCH_SIZE", 1000, "most entries in a batch, which is a transaction")
+    batch_size: int = env(
+        "INDEXER_BATCH_SIZE", 1000, "entries of a batch, which is a transaction; so many for each are read at once"
+    )
     live_batches: int = env(
         "INDEXER_LIVE_BATCHES", 8, "live batches for each batch of firehose_backfill, as long as both are waiting"
     )

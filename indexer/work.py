@@ -44,6 +44,10 @@ class Work(Protocol):
         """Raises BadInput("bad_entry")."""
         ...
 
+    def keeps_order_of(self, item: Item) -> str:
+        """What the item is about: items about the same are applied in their order."""
+        ...
+
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]: ...
     async def prepare(self, items: Sequence[Item]) -> Portion: ...
     async def apply(self, portion: Portion, stream: str) -> None: ...
@@ -63,6 +67,9 @@ class EventWork:
         if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
             raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
         return Item(delivery, with_normal_time(event))
+
+    def keeps_order_of(self, item: Item) -> str:
+        return item.event.did if isinstance(item.event, StreamEvent) else ""
 
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
         """Bounded in bytes, and cut before the second version of a record that tells also when it goes."""
@@ -93,6 +100,9 @@ class LabelWork:
 
     def decode(self, delivery: Delivery) -> Item:
         return Item(delivery, labels.with_normal_times(decode_labels(delivery.payload or b"")))
+
+    def keeps_order_of(self, item: Item) -> str:
+        return ""  # one batch can tell of any number of subjects
 
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
         return [items] if items else []

@@ -81,7 +81,7 @@ async def indexing(redis: Redis, index: Index) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for stream in (FIREHOSE_LIVE, FIREHOSE_BACKFILL):
             consumer = StreamConsumer(redis, stream, GROUP, "indexer1", field=EVENT_FIELD, batch_size=4)
-            await stack.enter_async_context(running(Indexer(consumer, EventWork(database), database, ahead=1)))
+            await stack.enter_async_context(running(Indexer(consumer, EventWork(database), database, lanes=1)))
         yield
 
 

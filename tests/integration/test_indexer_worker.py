@@ -36,7 +36,7 @@ def indexer(redis: Redis, pool: asyncpg.Pool, name: str = "indexer_1", batch_siz
     consumer = StreamConsumer(
         redis, FIREHOSE_LIVE, GROUP, name, field=EVENT_FIELD, batch_size=batch_size, claim_idle_seconds=60
     )
-    return Indexer(consumer, EventWork(database), database, ahead=2)
+    return Indexer(consumer, EventWork(database), database, lanes=2)
 
 
 @asynccontextmanager
@@ -56,7 +56,8 @@ async def running(*indexers: Indexer) -> AsyncIterator["asyncio.Task[None]"]:
 
 
 async def add(redis: Redis, *entries: StreamEvent | bytes) -> None:
-    async with redis.pipeline(transaction=False) as pipe:
+    """At once: no read brings a part of them."""
+    async with redis.pipeline() as pipe:
         for entry in entries:
             pipe.xadd(FIREHOSE_LIVE, {EVENT_FIELD: entry if isinstance(entry, bytes) else encode_event(entry)})
         await pipe.execute()
@@ -110,6 +111,27 @@ async def test_nothing_is_acked_before_it_is_committed(redis: Redis, index: Inde
     assert len(await index.rows("post", "uri")) == 3
 
 
+async def test_a_repo_that_waits_holds_up_its_own_lane_only_and_its_events_stay_in_order(
+    redis: Redis, index: Index
+) -> None:
+    people = [did(f"person{letter}") for letter in "abcdefghijklmnopqrst"]
+    await indexed(redis, index.pool, *(make.create(who, "p", make.post("old"), 1) for who in people))
+    async with index.pool.acquire() as connection, running(indexer(redis, index.pool)) as task:
+        async with connection.transaction():
+            await connection.execute("SELECT 1 FROM bsky.actor_sync WHERE did = $1 FOR UPDATE", people[0])
+            for number, text in enumerate(("newer", "newest"), 2):
+                await add(redis, *(make.update(who, "p", make.post(text), number) for who in people))
+                await until(lambda: waits_for_a_lock(index.pool))
+            await until(lambda: is_only_one_lane_done(index))
+        await until(lambda: task.done() or is_drained(redis))
+        assert not task.done(), task.exception()
+    assert set(await index.rows("post", "text")) == {"newest"}
+
+
+async def is_only_one_lane_done(index: Index) -> bool:
+    return set(await index.rows("post", "text")) == {"old", "newest"}
+
+
 async def test_a_daemon_that_stops_leaves_what_it_could_not_write(
     redis: Redis, index: Index, migrated_url: str
 ) -> None:
@@ -127,7 +149,8 @@ async def test_a_daemon_that_stops_leaves_what_it_could_not_write(
 
 
 async def waits_for_a_lock(pool: asyncpg.Pool) -> bool:
-    return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND database IS NOT NULL"))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(await pool.fetchval(waiting))
 
 
 # what is buried

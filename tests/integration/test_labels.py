@@ -220,7 +220,7 @@ async def test_labels_on_the_stream_are_applied_counted_and_acked(redis: Redis, 
         await redis.xadd(LABEL_LIVE, {LABELS_FIELD: entry})
     before = {name: counted(name) for name in ("processed", "added", "removed")}
     consumer = StreamConsumer(redis, LABEL_LIVE, "label_group", "indexer_1", field=LABELS_FIELD, batch_size=1)
-    indexer = Indexer(consumer, LabelWork(index.database), index.database, ahead=1)
+    indexer = Indexer(consumer, LabelWork(index.database), index.database, lanes=1)
     task = asyncio.create_task(indexer.run(asyncio.Event()))
 
     async def is_drained() -> bool:

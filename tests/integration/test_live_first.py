@@ -31,7 +31,7 @@ async def test_what_is_live_is_indexed_before_a_backfill_that_was_there_first(re
 
     def indexer(stream: str, *, is_live: bool) -> Indexer:
         consumer = StreamConsumer(redis, stream, GROUP, "indexer_1", field=EVENT_FIELD, batch_size=BATCH)
-        return Indexer(consumer, EventWork(database), database, ahead=2, turns=turns, is_live=is_live)
+        return Indexer(consumer, EventWork(database), database, lanes=2, turns=turns, is_live=is_live)
 
     await fill(redis, FIREHOSE_BACKFILL, ALICE)
     await fill(redis, FIREHOSE_LIVE, BOB)
