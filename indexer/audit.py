@@ -108,12 +108,14 @@ async def repair_key(database: Database, aggregate: Aggregate, key: str) -> bool
     count; one that has is waited for, and then its rows are. We hold the lock of no other key, so there is no deadlock.
     """
     async with database.transaction() as session:
-        await counts.write(session, counts.Deltas(), [(counter, key) for _, counter in aggregate.counted])
+        deltas = counts.Deltas()
+        deltas.touch((counter, key) for _, counter in aggregate.counted)
+        await counts.write(session, deltas)
         deltas = counts.Deltas()
         for difference in await compare(session, aggregate, [key]):
             move = difference.counted - (difference.stored or 0)
             deltas.by_key[aggregate.name, key][difference.column] += move
-        await counts.write(session, deltas, ())
+        await counts.write(session, deltas)
         return not await compare(session, aggregate, [key])
 
 

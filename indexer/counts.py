@@ -27,10 +27,14 @@ class Deltas:
                 if (key := row[counter.by]) and not (counter.unless and row[counter.unless] == "true"):
                     self.by_key[counter.table, key][counter.column] += change
 
+    def touch(self, keys: Iterable[tuple[Counter, str]]) -> None:
+        """These stand still, and are there, at 0 if they were not."""
+        for counter, key in keys:
+            self.by_key[counter.table, key][counter.column] += 0
 
-async def write(session: Session, deltas: Deltas, touched: Iterable[tuple[Counter, str]]) -> None:
-    for counter, key in touched:
-        deltas.by_key[counter.table, key][counter.column] += 0
+
+async def write(session: Session, deltas: Deltas) -> None:
+    """To be done last: many want the same aggregates, and whoever has them must not wait for anything else."""
     for table, (key_column, columns) in _AGGREGATES.items():
         moves = {
             key: tuple(by_column.get(column, 0) for column in columns)

@@ -56,19 +56,27 @@ class Database:
         async with self.transaction() as session:
             known = await _lock_and_read(session, batch)
             wanted = plan(batch, known, self._collections)
-            await write(session, wanted)
-            await write(session, await snapshots.advance(session, batch.snapshots))
+            deltas = counts.Deltas()
+            await write(session, wanted, deltas)
+            await write(session, await snapshots.advance(session, batch.snapshots), deltas)
             await actors.apply(session, batch, known.floors, known.removed)
             await dead_letters.bury(
                 session, [DeadLetter(stream, item, "not_storable", "22021", why) for item, why in wanted.poison]
             )
+            await counts.write(session, deltas)
         return Applied(wanted.outcomes, session.rows)
 
     async def settle(self, batch: Batch) -> int:
         """What an applied batch means for the rows of others. Rows changed; settling again changes nothing."""
-        async with self.transaction() as session:
-            await settlement.settle(session, batch)
-        return session.rows
+        found: set[str] = set()
+        while True:
+            try:
+                async with self.transaction() as session:
+                    await settlement.settle(session, batch, found)
+            except settlement.MorePosts as more:
+                found |= more.uris
+            else:
+                return session.rows
 
     async def apply_labels(self, events: Sequence[LabelEvent]) -> tuple[labels.LabelCounts, int]:
         """The answer: labels added and withdrawn, and rows changed."""
@@ -100,8 +108,8 @@ async def lock(session: Session, commits: Mapping[str, tuple[str, str]]) -> None
     await session.execute(_LOCK, dids, [commits[did][1] for did in dids], [commits[did][0] for did in dids])
 
 
-async def write(session: Session, wanted: Plan) -> None:
-    """Removals first, so that an edit (remove and insert) lands whole; counts last, by what really changed.
+async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
+    """Removals first, so that an edit (remove and insert) lands whole. `deltas` learns what really came and went.
 
     The repos concerned must be locked.
     """
@@ -109,7 +117,6 @@ async def write(session: Session, wanted: Plan) -> None:
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
     lives = [*wanted.lives, *await history.ending(session, wanted.ending)]
-    deltas = counts.Deltas()
     freed: list[str] = []
     removed = await session.remove(wanted.removed)
     for subject in quotes_lost_before(removed):
@@ -135,7 +142,7 @@ async def write(session: Session, wanted: Plan) -> None:
     await notices.tell(
         session, [row for uri in sorted(deltas.gained & notifications.keys()) for row in notifications[uri]]
     )
-    await counts.write(session, deltas, wanted.touched)
+    deltas.touch(wanted.touched)
 
 
 def _posts_going(wanted: Plan) -> set[str]:

@@ -9,6 +9,8 @@ from common.outbound import Outbound, Refused
 from common.retry import jittered
 from common.syntax import tid_at
 from indexer import metrics
+from indexer.counts import Deltas
+from indexer.counts import write as write_counts
 from indexer.database import Database, write
 from indexer.due import Check, postpone, settle
 from indexer.plan import Plan, remove
@@ -65,10 +67,12 @@ async def remove_account(session: Session, did: str, time: str) -> None:
     await session.fetch("SELECT did FROM {app}.actor_sync WHERE did = $1 FOR UPDATE", did)
     wanted = Plan()
     remove(wanted, [row["uri"] for row in await session.fetch("SELECT uri FROM {app}.record WHERE did = $1", did)])
-    await write(session, wanted)
+    deltas = Deltas()
+    await write(session, wanted, deltas)
     await session.execute(_RAISE_FLOOR, did, floor)
     for statement in _LEFTOVERS:
         await session.execute(statement, did)
+    await write_counts(session, deltas)
 
 
 _RAISE_FLOOR = """

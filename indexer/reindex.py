@@ -16,9 +16,10 @@ from common.delivery import Delivery
 from common.errors import BadInput
 from common.events import SEQ_BACKFILL, CreateEvent
 from common.syntax import collection_of
-from indexer import settlement
 from indexer.audit import AGGREGATES, compare, repair_key
 from indexer.batch import Batch, Item
+from indexer.counts import Deltas
+from indexer.counts import write as write_counts
 from indexer.database import Database, write
 from indexer.plan import Plan, counted_keys, rewrite
 from indexer.records import HANDLERS
@@ -69,9 +70,10 @@ async def _reindex(database: Database, uris: Sequence[str], done: Reindexed) -> 
                 continue
             batch.newest[row["uri"]] = Item(Delivery(b"", None), event)
             rewrite(wanted, row["uri"], version, await _standing(session, row["uri"]))
-        await write(session, wanted)
-    async with database.transaction() as session:
-        await settlement.settle(session, batch)
+        deltas = Deltas()
+        await write(session, wanted, deltas)
+        await write_counts(session, deltas)
+    await database.settle(batch)
     done.records += len(batch.newest)
     done.recounted += await _recount(database, _counted(row for rows in wanted.rows.values() for row in rows))
 

@@ -4,7 +4,7 @@ Two batches that run side by side cannot see each other's rows. Whichever commit
 between them. A post waits in `unsettled` until this is done, and its entry is acked after that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple
 
 from indexer import notices
@@ -25,35 +25,51 @@ GATES = (THREAD_GATE, POST_GATE)
 PORTION = 500
 
 
-async def settle(session: Session, batch: Batch) -> None:
+class MorePosts(Exception):
+    """Others turned out to be concerned. Posts are locked once, in their order, so it begins again with these."""
+
+    def __init__(self, uris: set[str]) -> None:
+        super().__init__(f"{len(uris)} more posts")
+        self.uris = uris
+
+
+async def settle(session: Session, batch: Batch, found: Collection[str] = ()) -> None:
+    """`found`: posts that turned out to be concerned before. Raises MorePosts."""
     posts = uris_of(batch, POST)
-    gone = await session.fetch(_DELETED, posts) if posts else ()
-    deleted = sorted({row["uri"] for row in gone})
-    reposts = uris_of(batch, REPOST)
-    if deleted or reposts:
-        await session.execute(_DROP_REPOSTS, reposts, deleted)
-    gated = {post_beside(gate) for collection in GATES for gate in uris_of(batch, collection)}
-    await _settle_posts(session, posts, await late_posts(session, batch), gated)
-    if posts:
-        await session.execute(_DROP_QUOTES, posts, deleted)
-
-
-async def _settle_posts(session: Session, posts: Sequence[str], late: Sequence[str], gated: set[str]) -> None:
     new = [row["uri"] for row in await session.fetch(_UNSETTLED, posts)] if posts else []
-    waiting = list(dict.fromkeys([*sorted(new), *late]))
-    await lock_posts(session, {*waiting, *gated})
+    concerned = list(dict.fromkeys([*sorted(new), *await late_posts(session, batch), *sorted(found)]))
+    gated = {post_beside(gate) for collection in GATES for gate in uris_of(batch, collection)}
+    await lock_posts(session, {*concerned, *gated})
     await show_gates(session, gated)
-    while waiting:
-        portion, waiting = waiting[:PORTION], waiting[PORTION:]
-        if moved := await _settle_portion(session, portion):
-            below = [row["uri"] for row in await session.fetch(_BELOW, moved)]
-            waiting += [uri for uri in below if uri not in waiting]
-            await lock_posts(session, below)
+    await _drop(session, posts, uris_of(batch, REPOST))
+    await _settle_posts(session, concerned)
     if new:
         await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1::text[])", new)
 
 
-async def _settle_portion(session: Session, uris: Sequence[str]) -> list[str]:
+async def _drop(session: Session, posts: Sequence[str], reposts: Sequence[str]) -> None:
+    """What was made of quotes and reposts of posts that are gone, of those that came before the end."""
+    gone = await session.fetch(_DELETED, posts) if posts else ()
+    deleted = sorted({row["uri"] for row in gone})
+    if deleted or reposts:
+        await session.execute(_DROP_REPOSTS, reposts, deleted)
+    if posts:
+        await session.execute(_DROP_QUOTES, posts, deleted)
+
+
+async def _settle_posts(session: Session, uris: Sequence[str]) -> None:
+    locked, deltas, waiting = set(uris), Deltas(), list(uris)
+    while waiting:
+        portion, waiting = waiting[:PORTION], waiting[PORTION:]
+        if moved := await _settle_portion(session, portion, deltas):
+            below = [row["uri"] for row in await session.fetch(_BELOW, moved)]
+            if not locked.issuperset(below):
+                raise MorePosts(set(below))
+            waiting += [uri for uri in below if uri not in waiting]
+    await write_counts(session, deltas)
+
+
+async def _settle_portion(session: Session, uris: Sequence[str], deltas: Deltas) -> list[str]:
     """The answer: those that are misplaced now and were not, or the other way round: whoever is below has to know."""
     posts = await read_posts(session, uris)
     verdicts = await _verdicts(session, posts)
@@ -61,17 +77,15 @@ async def _settle_portion(session: Session, uris: Sequence[str]) -> list[str]:
     if changed:
         await session.execute(_WRITE_FLAGS, *columns(sorted(changed)))
     await _tell(session, posts, verdicts)
-    await write_counts(session, _reply_counts(posts, verdicts), ())
+    _count_replies(deltas, posts, verdicts)
     return sorted(uri for uri, post in posts.items() if bool(post.stored.invalid) != bool(verdicts[uri].invalid))
 
 
-def _reply_counts(posts: Mapping[str, Post], verdicts: Mapping[str, Verdict]) -> Deltas:
+def _count_replies(deltas: Deltas, posts: Mapping[str, Post], verdicts: Mapping[str, Verdict]) -> None:
     """A reply that its gate forbids does not count."""
-    deltas = Deltas()
     for uri, post in posts.items():
         if post.parent and bool(verdicts[uri].violates) != bool(post.stored.violates):
             deltas.by_key["post_agg", post.parent]["replyCount"] += -1 if verdicts[uri].violates else 1
-    return deltas
 
 
 async def _verdicts(session: Session, posts: Mapping[str, Post]) -> dict[str, Verdict]:

@@ -26,7 +26,7 @@ from indexer.lexicon_formats import normalised
 from indexer.plan import prepare
 
 MAX_PORTION_BYTES = 8 << 20
-PREPARED_AT_ONCE = 5
+PREPARED_AT_ONCE = 20
 # whose subjects are told that it came and, later, that it went
 _BIDS_FAREWELL = "app.bsky.graph.verification"
 

@@ -22,7 +22,7 @@ from indexer.worker import Indexer
 from sluice.server import free_port
 from sluice.stack import embedded_postgres
 from tests import factories as make
-from tests.factories import ALICE, BOB, POST, did, items, uri
+from tests.factories import ALICE, BOB, CAROL, POST, did, items, uri
 from tests.indexing import Index
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -130,6 +130,22 @@ async def test_a_repo_that_waits_holds_up_its_own_lane_only_and_its_events_stay_
 
 async def is_only_one_lane_done(index: Index) -> bool:
     return set(await index.rows("post", "text")) == {"old", "newest"}
+
+
+async def test_whoever_settles_a_thread_locks_its_posts_once_and_in_order(index: Index) -> None:
+    """The last replies are found only when those above them have been judged; others may hold them, and want these."""
+    root, thread = uri(CAROL, POST, "root"), [uri(CAROL, POST, "root")]
+    for number in range(1, 9):
+        event = make.create(BOB if number < 7 else ALICE, f"r{number}", make.reply(thread[-1], root), number)
+        await index.apply(event)
+        thread.append(event.uri)
+    async with index.pool.acquire() as other, asyncio.TaskGroup() as tasks:
+        async with other.transaction():
+            await other.execute("SELECT 1 FROM bsky.post WHERE uri = $1 FOR UPDATE", thread[-1])
+            tasks.create_task(index.apply(make.create(CAROL, "root", make.post(), 9)))
+            await until(lambda: waits_for_a_lock(index.pool))
+            await other.execute("SELECT 1 FROM bsky.post WHERE uri = $1 FOR UPDATE", thread[1])
+    assert set(await index.rows("post", "invalidReplyRoot")) == {None}
 
 
 async def test_a_daemon_that_stops_leaves_what_it_could_not_write(
