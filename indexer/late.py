@@ -59,9 +59,9 @@ _REPLIES = """(
 )"""
 _MOST = 100  # of what is gone, one below the other
 
-# An index serves only one collation: all URIs here have that of the posts. Found are replies below a post, as far up as
-# posts tell; replies in a thread whose gate this is, or whose root may name whom its gate lets in; quotes of the post
-# of a gate; replies between two people of whom one follows the other; replies of somebody on a list
+# An index serves only one collation: all URIs and DIDs here have that of the posts. Found are replies below a post, as
+# far up as posts tell; replies in a thread whose gate this is, or whose root may name whom its gate lets in; quotes of
+# the post of a gate; replies between two people of whom one follows the other; replies of somebody on a list
 _LATE = f"""
 WITH RECURSIVE changed AS (SELECT * FROM unnest($1::text[], $2::text[]) AS changed(uri, news)),
 below AS (
@@ -77,20 +77,27 @@ gated AS (
   FROM unnest($3::text[], $4::text[]) AS gate(uri, news)
   UNION
   SELECT changed.uri, NULL, true, news
-  FROM changed, LATERAL (SELECT replace(changed.uri, '/{POST}/', '/{THREAD_GATE}/') AS uri) AS gate
-  WHERE EXISTS (SELECT 1 FROM {{app}}.record WHERE record.uri = gate.uri)
-    OR EXISTS (SELECT 1 FROM {{own}}.life WHERE life.uri = gate.uri)
+  FROM changed JOIN LATERAL (
+    SELECT 1 FROM {{app}}.record WHERE record.uri = replace(changed.uri, '/{POST}/', '/{THREAD_GATE}/')
+    UNION ALL
+    SELECT 1 FROM {{own}}.life WHERE life.uri = replace(changed.uri, '/{POST}/', '/{THREAD_GATE}/')
+  ) AS gate ON true
   UNION
   SELECT next.uri, next.time, next.is_gone, news
   FROM gated JOIN LATERAL {_REPLIES.format(above="gated.uri")} AS next ON true
 ),
-tie AS (
+follow AS (
   SELECT creator AS one, "subjectDid" AS other, news
   FROM unnest($7::text[], $8::text[]) AS changed(uri, news) JOIN {{app}}.follow ON follow.uri = changed.uri
   UNION
-  SELECT split_part(life.uri, '/', 3), says::json ->> 'subject', news
+  SELECT split_part(life.uri, '/', 3) COLLATE "default", says::json ->> 'subject', news
   FROM unnest($7::text[], $8::text[]) AS changed(uri, news) JOIN {{own}}.life ON life.uri = changed.uri
   WHERE says IS NOT NULL
+),
+tie AS (
+  SELECT one AS person, other, news FROM follow
+  UNION ALL
+  SELECT other, one, news FROM follow
 ),
 listed AS (
   SELECT "subjectDid" AS person, news
@@ -108,8 +115,8 @@ found AS (
   SELECT quote.uri, 0 FROM unnest($5::text[], $6::text[]) AS gate(uri, news) JOIN {{app}}.quote
     ON quote.subject = replace(gate.uri, '/{POST_GATE}/', '/{POST}/') AND quote."indexedAt" >= news
   UNION ALL
-  SELECT post.uri, 0 FROM tie JOIN {{app}}.post ON post.creator IN (one, other) AND post."sortAt" >= news
-  WHERE starts_with(post."replyRoot", 'at://' || CASE post.creator WHEN one THEN other ELSE one END || '/')
+  SELECT post.uri, 0 FROM tie JOIN {{app}}.post ON post.creator = person AND post."sortAt" >= news
+  WHERE starts_with(post."replyRoot", 'at://' || other || '/')
   UNION ALL
   SELECT post.uri, 0 FROM listed JOIN {{app}}.post ON post.creator = person AND post."sortAt" >= news
   WHERE post."replyRoot" IS NOT NULL

@@ -143,9 +143,12 @@ WITH RECURSIVE above AS (
   ) AS next ON next.parent IS NOT NULL
   WHERE height < $2
 )
-SELECT above.post, ancestor FROM above
-WHERE EXISTS (SELECT 1 FROM {app}.post WHERE post.uri = ancestor)
-  OR EXISTS (SELECT 1 FROM {own}.life WHERE life.uri = ancestor AND until > above.time AND says IS NOT NULL)
+SELECT above.post, ancestor FROM above JOIN LATERAL (
+  SELECT 1 FROM {app}.post WHERE post.uri = ancestor
+  UNION ALL
+  SELECT 1 FROM {own}.life WHERE life.uri = ancestor AND until > above.time AND says IS NOT NULL
+  LIMIT 1
+) AS there ON true
 ORDER BY height
 """
 _QUOTED_GATES = f"""

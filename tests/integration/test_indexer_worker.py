@@ -139,12 +139,11 @@ async def test_whoever_settles_a_thread_locks_its_posts_once_and_in_order(index:
         event = make.create(BOB if number < 7 else ALICE, f"r{number}", make.reply(thread[-1], root), number)
         await index.apply(event)
         thread.append(event.uri)
-    async with index.pool.acquire() as other, asyncio.TaskGroup() as tasks:
-        async with other.transaction():
-            await other.execute("SELECT 1 FROM bsky.post WHERE uri = $1 FOR UPDATE", thread[-1])
-            tasks.create_task(index.apply(make.create(CAROL, "root", make.post(), 9)))
-            await until(lambda: waits_for_a_lock(index.pool))
-            await other.execute("SELECT 1 FROM bsky.post WHERE uri = $1 FOR UPDATE", thread[1])
+    async with index.pool.acquire() as other, asyncio.TaskGroup() as tasks, other.transaction():
+        await other.execute("SELECT 1 FROM bsky.post WHERE uri = $1 FOR UPDATE", thread[-1])
+        tasks.create_task(index.apply(make.create(CAROL, "root", make.post(), 9)))
+        await until(lambda: waits_for_a_lock(index.pool))
+        await other.execute("SELECT 1 FROM bsky.post WHERE uri = $1 FOR UPDATE", thread[1])
     assert set(await index.rows("post", "invalidReplyRoot")) == {None}
 
 

@@ -1,0 +1,79 @@
+"""A batch reads what it is about and little else, however much the tables hold."""
+
+from collections.abc import Iterator
+
+from common.events import StreamEvent
+from tests import factories as make
+from tests.factories import ALICE, BOB, CAROL, LIST_ITEM, POST, did, uri
+from tests.indexing import Index
+
+STRANGERS = [did(f"stranger{a}{b}") for a in "bcdefghijklmnopqrst" for b in "bcdefghijklmnopqrstuvwxyz"]
+THREAD_GATE = "app.bsky.feed.threadgate"
+LIST = "app.bsky.graph.list"
+
+
+def crowd() -> Iterator[StreamEvent]:
+    """Each of many people posts, answers somebody, follows somebody, and takes a post and a follow back."""
+    for number, who in enumerate(STRANGERS):
+        other = STRANGERS[number - 1]
+        yield make.create(who, "p", make.post(), 1)
+        yield make.create(who, "r", make.reply(uri(other, POST, "p")), 2)
+        yield make.create(who, "q", make.quote(uri(other, POST, "p")), 3)
+        yield make.create(who, "s", make.repost(uri(other, POST, "p")), 4)
+        yield make.create(who, "f", make.follow(other), 5)
+        yield make.create(who, "g", make.post(), 6)
+        yield make.delete(who, POST, "g", 7)
+        yield make.create(who, "h", make.follow(BOB), 8)
+        yield make.delete(who, make.FOLLOW, "h", 9)
+        yield make.create(who, "i", make.record(LIST_ITEM, subject=other, list=uri(who, LIST, "l")), 10)
+
+
+def late() -> list[StreamEvent]:
+    """Of everything that may put others in another light, dated before all that the crowd did."""
+    root = uri(ALICE, POST, "a")
+    return [
+        make.create(ALICE, "a", make.post(), 0),
+        make.create(ALICE, "a", make.record(THREAD_GATE, post=root, allow=[]), 0),
+        make.create(BOB, "b", make.reply(root), 0),
+        make.create(BOB, "q", make.quote(root), 0),
+        make.create(BOB, "s", make.repost(root), 0),
+        make.create(CAROL, "l", make.like(root), 0),
+        make.create(CAROL, "f", make.follow(BOB), 0),
+        make.create(ALICE, "i", make.record(LIST_ITEM, subject=CAROL, list=uri(ALICE, LIST, "l")), 0),
+        make.delete(CAROL, POST, "x", 0),
+        make.delete(CAROL, make.FOLLOW, "x", 0),
+    ]
+
+
+def ended() -> list[StreamEvent]:
+    """What `late` brought goes again, in one way or the other."""
+    return [
+        make.create(ALICE, "c", make.like(uri(BOB, POST, "b")), 11),
+        make.create(ALICE, "d", make.like(uri(BOB, POST, "b")), 12),
+        make.update(BOB, "b", make.reply(uri(ALICE, POST, "a"), text="edited"), 13),
+        make.delete(BOB, POST, "q", 14),
+        make.delete(ALICE, THREAD_GATE, "a", 15),
+        make.delete(ALICE, LIST_ITEM, "i", 16),
+        make.delete(CAROL, make.FOLLOW, "f", 17),
+        make.delete(ALICE, POST, "a", 18),
+        make.identity(BOB, 19),
+        make.account(CAROL, 20, active=False, status="deactivated"),
+        *make.snapshot(CAROL, {}, 21),
+    ]
+
+
+async def rows_read(index: Index) -> int:
+    """By all statements until now: rows of whole tables, and entries of indexes."""
+    await index.pool.fetch("SELECT pg_stat_force_next_flush()")  # by the only connection there is
+    of_tables = await index.pool.fetchval("SELECT sum(seq_tup_read) FROM pg_stat_user_tables")
+    of_indexes = await index.pool.fetchval("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes")
+    return int(of_tables + of_indexes)
+
+
+async def test_a_batch_reads_little_of_large_tables(index: Index) -> None:
+    await index.apply(*crowd())
+    await index.pool.execute("ANALYZE")
+    before = await rows_read(index)
+    await index.apply(*late())
+    await index.apply(*ended())
+    assert await rows_read(index) - before < len(STRANGERS)  # less than one row of each kind for every stranger
