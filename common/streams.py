@@ -26,6 +26,8 @@ REPO_BACKFILL_HIGH = "repo_backfill_high"  # jobs of the same shape, for which t
 REPO_BACKFILL_DLQ = "repo_backfill_dlq"
 LABEL_LIVE = "label_live"
 _START = b"0-0"
+READ_AT_ONCE = 500
+ENOUGH_BYTES = 16 << 20  # of payload: a batch that holds so much is whole, however few its entries
 
 log = logging.getLogger(__name__)
 
@@ -182,23 +184,29 @@ class StreamConsumer:
     async def _own_pending(self) -> list[Delivery]:
         """Ours that nobody holds: pages of the pending list until one is empty."""
         after = b"0"
-        while rows := await self._read(after):
+        while rows := await self._read(after, min(self.batch_size, READ_AT_ONCE)):
             if fresh := self._not_in_hand(rows):
                 return fresh
             after = rows[-1][0]
         return []
 
     async def _fresh(self) -> list[Delivery]:
-        return self._not_in_hand(await self._read(b">", block=True))
+        """Waits for the first; from then on what is there, in parts, for large entries must not fill the memory."""
+        found: list[Delivery] = []
+        size = 0
+        while (left := self.batch_size - len(found)) > 0 and size < ENOUGH_BYTES:
+            count = min(left, READ_AT_ONCE)
+            rows = await self._read(b">", count, block=not found)
+            part = self._not_in_hand(rows)
+            found += part
+            size += sum(len(delivery.payload or b"") for delivery in part)
+            if len(rows) < count:
+                break
+        return found
 
-    async def _read(self, after: bytes, *, block: bool = False) -> list[Any]:
-        reply: Any = await self._redis.xreadgroup(
-            self.group,
-            self._name,
-            {self.stream: after},
-            self.batch_size,
-            int(BLOCK_SECONDS * 1000) if block else None,
-        )
+    async def _read(self, after: bytes, count: int, *, block: bool = False) -> list[Any]:
+        block_ms = int(BLOCK_SECONDS * 1000) if block else None
+        reply: Any = await self._redis.xreadgroup(self.group, self._name, {self.stream: after}, count, block_ms)
         return list(reply[0][1]) if reply else []
 
     async def _abandoned(self) -> list[Delivery]:
@@ -209,7 +217,7 @@ class StreamConsumer:
         await self._touch()
         while True:
             self._claim_from, rows, _ = await self._redis.xautoclaim(
-                self.stream, self.group, self._name, idle_ms, self._claim_from, count=self.batch_size
+                self.stream, self.group, self._name, idle_ms, self._claim_from, count=min(self.batch_size, READ_AT_ONCE)
             )
             if self._claim_from == _START:
                 self._next_claim = time.monotonic() + self._claim_idle_seconds / 3

@@ -85,7 +85,9 @@ class EventWork:
         return Portion(items, batch)
 
     async def apply(self, portion: Portion, stream: str) -> None:
-        applied = await self._database.apply(portion.batch or collect(portion.items), stream)
+        batch = portion.batch or collect(portion.items)
+        applied = await self._database.apply(batch, stream)
+        batch.versions.clear()  # they are rows now, and weigh more than all the rest that waits to be settled
         metrics.count_applied(stream, portion.items, applied)
 
     async def settle(self, portion: Portion, stream: str) -> None:

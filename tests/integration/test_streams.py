@@ -16,7 +16,7 @@ from common.backpressure import Room
 from common.delivery import Delivery
 from common.errors import CannotStart
 from common.redis_connection import check_redis, open_redis
-from common.streams import Fenced, StreamConsumer, StreamWriter
+from common.streams import ENOUGH_BYTES, READ_AT_ONCE, Fenced, StreamConsumer, StreamWriter
 from sluice.server import free_port
 from sluice.stack import embedded_redis
 from tests.proxy import Proxy
@@ -255,6 +255,15 @@ async def test_consumers_of_a_group_share_the_work(redis: Redis, stop: asyncio.E
         await until(lambda: len(one) + len(two) >= 50)
         assert sorted(map(int, filter(None, one + two))) == list(range(50))
         await until(lambda: is_drained(redis))
+
+
+async def test_a_batch_of_large_entries_is_cut_so_that_it_does_not_fill_the_memory(
+    redis: Redis, stop: asyncio.Event
+) -> None:
+    large = b"x" * (ENOUGH_BYTES // READ_AT_ONCE + 1)
+    await add(redis, [*[large] * READ_AT_ONCE, *numbers(2 * READ_AT_ONCE)])
+    batches = consumer(redis, batch_size=3 * READ_AT_ONCE).batches(stop)
+    assert [len(await anext(batches)) for _ in range(2)] == [READ_AT_ONCE, 2 * READ_AT_ONCE]
 
 
 async def test_an_entry_without_our_field_says_so(redis: Redis, stop: asyncio.Event) -> None:
