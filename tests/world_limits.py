@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from common.events import CreateEvent, StreamEvent, UpdateEvent
-from tests.factories import FOLLOW, LIST_ITEM, POST, Json
-from tests.world_records import POST_GATE, THREAD_GATE
+from tests.factories import FOLLOW, LIST_ITEM, POST, Json, uri
+from tests.world_records import POST_GATE, THREAD_GATE, thread_of
 
 GATES = (THREAD_GATE, POST_GATE)
 LOOKED_AT = (POST, THREAD_GATE, POST_GATE, FOLLOW, LIST_ITEM)
@@ -55,8 +55,14 @@ class Limits:
         """Of a place in a thread that a reply has left, nobody reads below which of two posts it was."""
         if place is None:
             return True
-        parent: str = place["parent"]["uri"]
-        return self.parents.setdefault((key, place["root"]["uri"]), parent) == parent
+        parent, root = place["parent"]["uri"], place["root"]["uri"]
+        # who is in a thread, and not below its root, is not found any more when its gate comes late
+        if self.gated and not self.in_order and root not in (parent, self._thread_of(parent)):
+            return False
+        return self.parents.setdefault((key, root), parent) == parent
+
+    def _thread_of(self, parent: str) -> str:
+        return next((thread_of(place, parent) for key, place in self.places.items() if uri(*key) == parent), "")
 
     def is_looked_at(self, key: Key) -> bool:
         return key[1] in LOOKED_AT and (self.gated or key[1] not in (FOLLOW, LIST_ITEM))
