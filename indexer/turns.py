@@ -4,7 +4,7 @@ import asyncio
 
 
 class Turns:
-    """Shared by the indexers of one process. A backfill portion may be under way when a live one comes, but no more."""
+    """Shared by the indexers of one process. A lane may have a backfill portion under way when a live one comes."""
 
     def __init__(self, live_for_each: int) -> None:
         """`live_for_each`: live portions for each backfill portion while both are at hand."""

@@ -107,7 +107,7 @@ class LabelWork:
         return ""  # one batch can tell of any number of subjects
 
     def portions(self, items: Sequence[Item]) -> Iterable[Sequence[Item]]:
-        return [items] if items else []
+        return cut(items, MAX_PORTION_BYTES)
 
     async def prepare(self, items: Sequence[Item]) -> Portion:
         return Portion(items)
