@@ -1,7 +1,7 @@
-"""CAR v1 bytes -> verified blocks (specs: car-v1, atproto repository).
+"""CAR v1 bytes -> blocks (specs: car-v1, atproto repository).
 
-Every block is hashed, so what stands under a CID is what the CID names. Blocks may come in any order, more than once
-and with strangers among them; whether one is missing only the walk of the tree can tell.
+Blocks may come in any order, more than once and with strangers among them; whether one is missing only the walk of the
+tree can tell.
 """
 
 from collections.abc import Iterator
@@ -23,34 +23,41 @@ _VERSION_1 = b"gversion\x01"
 
 
 class Car(Struct, frozen=True):
-    """`blocks` maps raw CIDs (36 bytes) to bytes that hash to them. The first root is the commit's CID."""
+    """`blocks` maps raw CIDs (36 bytes) to blocks. The first root is the commit's CID."""
 
     roots: tuple[bytes, ...]
     blocks: dict[bytes, bytes]
-    bad_hashes: frozenset[bytes] = frozenset()
 
     @property
     def root(self) -> bytes:
         return self.roots[0]
 
 
-def read_car(data: bytes, *, max_blocks: int = MAX_BLOCKS, leave_out_bad_hashes: bool = False) -> Car:
-    """Split a CAR and hash its blocks.
+def read_car(data: bytes, *, max_blocks: int = MAX_BLOCKS) -> Car:
+    """Split a CAR and hash its blocks, so that what stands under a CID is what the CID names.
 
-    With `leave_out_bad_hashes` a block that is not what its CID says costs no other: its CID goes to `bad_hashes`.
     Raises BadInput: "truncated_car" if the data ends within a section, "bad_block_hash", "bad_car" for the rest.
     """
+    car = split_car(data, max_blocks=max_blocks)
+    for cid, block in car.blocks.items():
+        check_hash(cid, block)
+    return car
+
+
+def split_car(data: bytes, *, max_blocks: int = MAX_BLOCKS) -> Car:
+    """The same, and nothing is hashed: whoever uses a block has to `check_hash`. Raises BadInput as `read_car`."""
     roots, at = read_header(data)
     blocks: dict[bytes, bytes] = {}
-    bad_hashes: set[bytes] = set()
     for _, cid, block in sections(data, at, max_blocks):
-        if sha256(block).digest() == cid[4:]:
-            blocks[cid] = block
-        elif leave_out_bad_hashes:
-            bad_hashes.add(cid)
-        else:
-            raise BadInput("bad_block_hash", cid.hex())
-    return Car(roots, blocks, frozenset(bad_hashes))
+        if blocks.setdefault(cid, block) != block:
+            raise BadInput("bad_block_hash", f"two blocks for {cid.hex()}")
+    return Car(roots, blocks)
+
+
+def check_hash(cid: bytes, block: bytes) -> None:
+    """Raises BadInput("bad_block_hash") if the block is not what its raw CID names."""
+    if sha256(block).digest() != cid[4:]:
+        raise BadInput("bad_block_hash", cid.hex())
 
 
 def sections(data: bytes | mmap, at: int, max_blocks: int = MAX_BLOCKS) -> Iterator[tuple[int, bytes, bytes]]:

@@ -45,13 +45,17 @@ class Link(bytes):
     __slots__ = ()
 
 
-def check(block: bytes, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> list[bool]:
-    """Refuse what is not one canonical, shallow DAG-CBOR object; map keys, UTF-8 and float values are left to `decode`.
+def check(block: bytes, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS, objects: int = 1) -> list[bool]:
+    """Refuse what is not canonical, shallow DAG-CBOR, so many objects; keys, UTF-8 and floats are left to `decode`.
 
     Returns, for each link and each byte string of 24 bytes or more, in their order, whether it is a link.
     A link is CIDv1, sha-256, dag-cbor or raw. Raises BadInput("bad_cbor").
     """
-    end, links = _scan(block, 0, max_depth, max_items)
+    links: list[bool] = []
+    try:
+        end = _skip(block, objects, max_depth, max_items, links)
+    except IndexError:
+        raise BadInput("bad_cbor", "truncated") from None
     if end != len(block):
         raise BadInput("bad_cbor", "wrong length")
     return links
@@ -73,10 +77,7 @@ def decode_checked(block: bytes) -> Any:
 
 def decode_header_and_body(frame: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The two maps of a websocket message (spec: event-stream, framing). Raises BadInput("bad_cbor")."""
-    middle, _ = _scan(frame, 0, MAX_DEPTH, MAX_ITEMS)
-    end, _ = _scan(frame, middle, MAX_DEPTH, MAX_ITEMS)
-    if end != len(frame):
-        raise BadInput("bad_cbor", "not exactly two objects")
+    check(frame, objects=2)
     try:
         header, body = decode_dag_cbor_multi(frame)
     except ValueError as error:
@@ -122,18 +123,10 @@ def cid_from_text(text: str) -> Link:
     return Link(raw)
 
 
-def _scan(block: bytes, at: int, max_depth: int, max_items: int) -> tuple[int, list[bool]]:
-    """Where the object that begins at `at` ends, perhaps beyond the block, and the answer of `check`."""
-    links: list[bool] = []
-    try:
-        return _skip(block, at, max_depth, max_items, links), links
-    except IndexError:
-        raise BadInput("bad_cbor", "truncated") from None
-
-
-def _skip(block: bytes, at: int, max_depth: int, budget: int, links: list[bool]) -> int:
+def _skip(block: bytes, left: int, max_depth: int, budget: int, links: list[bool]) -> int:
+    """Where the first `left` objects end, perhaps beyond the block."""
+    at = 0
     outer: list[int] = []  # how many items are still to come in each enclosing container
-    left = 1
     while True:
         while left:
             left -= 1
@@ -159,13 +152,11 @@ def _skip(block: bytes, at: int, max_depth: int, budget: int, links: list[bool])
 
 def _long_item(block: bytes, at: int, links: list[bool]) -> tuple[int, int]:
     """An item whose argument has bytes of its own: where the next one begins, and how many children this one has."""
-    major, width = block[at] >> 5, (block[at] & 31) - 24
-    if major == 6:
-        if block[at : at + 9] not in _CHECKED_LINKS:
-            raise BadInput("bad_cbor", "a tag that is no CIDv1 with sha-256")
+    if block[at : at + 9] in _CHECKED_LINKS:
         links.append(True)
         return at + 41, 0
-    if major == 7 or width > 3:
+    major, width = block[at] >> 5, (block[at] & 31) - 24
+    if major > 5 or width > 3:
         raise BadInput("bad_cbor", f"forbidden byte {block[at]:#04x}")
     start = at + 1 + (1 << width)
     argument = int.from_bytes(block[at + 1 : start], "big")

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from common.dag_cbor import CBOR_CID, decode, is_cid
 from common.errors import BadInput, TryLater
@@ -38,8 +39,7 @@ _REST = re.compile(
 _LEFT = re.compile(rb"al" + _CHILD, re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """`data` is the raw CID of the tree's top, `unsigned` the bytes that `sig` (r and s, 64 bytes) was made over."""
 
     did: str

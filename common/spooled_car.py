@@ -2,11 +2,9 @@
 
 from array import array
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from mmap import MADV_DONTNEED, mmap
 
-from common.car import read_header, read_varint, sections
-from common.errors import BadInput
+from common.car import check_hash, read_header, read_varint, sections
 
 PAGES_KEPT_BYTES = 32 << 20
 
@@ -26,8 +24,7 @@ class SpooledBlocks(Mapping[bytes, bytes]):
         self.root = roots[0]
         self._starts = array("Q")
         for start, cid, block in sections(car, at):
-            if sha256(block).digest() != cid[4:]:
-                raise BadInput("bad_block_hash", cid.hex())
+            check_hash(cid, block)
             self._starts.append(start)
             self._let_go(len(block))
         self._mask = (1 << (2 * len(self._starts)).bit_length()) - 1

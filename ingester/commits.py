@@ -1,12 +1,11 @@
 """A #commit or a #sync as the frame tells it, and the events of a commit's operations."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Raw, Struct
 
-from common.car import Car, read_car
+from common.car import Car, check_hash, split_car
 from common.dag_cbor import cid_text, is_cid
 from common.dag_json import to_json
 from common.errors import BadInput
@@ -27,7 +26,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     """What a #commit or #sync says, its fields in order. That it is true, only its signature and its tree can show.
 
     `prev_data` is the raw CID of the tree before it, None where the frame does not say; `signed` is the commit object
-    at the CAR's root, None if there is none. A #sync has no operations.
+    at the CAR's root, None if there is none. A #sync has no operations. The blocks of `car` have not been hashed.
     """
 
     kind: str
@@ -98,14 +97,19 @@ def read_sync(message: Message) -> Commit:
 
 
 def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
-    """The last word on each path. If the filter leaves no operation, or there was none, the commit itself is told."""
-    latest = {op["path"]: op for op in commit.ops if _has_path(op)}
+    """The last word on each path. If the filter leaves no operation, or there was none, the commit itself is told.
+
+    The result has no link yet, nor a proof.
+    """
+    paths = [_path(op) for op in commit.ops]
+    latest = dict(zip(paths, commit.ops, strict=True))
     events: list[StreamEvent] = []
-    dropped: Counter[str] = Counter()
+    dropped: dict[str, int] = {}
     filtered = 0
-    for op in commit.ops:
+    for path, op in zip(paths, commit.ops, strict=True):
         try:
-            path = _path(op)
+            if path is None:
+                raise BadInput("bad_op", "path")
             if not is_wanted(path.partition("/")[0]):
                 filtered += 1
             elif latest[path] is not op:
@@ -113,7 +117,7 @@ def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
             else:
                 events.append(_event_of_op(commit, op, path))
         except BadInput as bad:
-            dropped[bad.reason] += 1
+            dropped[bad.reason] = dropped.get(bad.reason, 0) + 1
     received = len(commit.ops)
     if filtered == received:
         events.append(RepoEvent(seq=commit.seq, time=commit.time, did=commit.did, commit=commit.cid, rev=commit.rev))
@@ -126,12 +130,11 @@ def events_of_commit(commit: Commit, is_wanted: CollectionTest) -> FrameResult:
         received=received,
         filtered=filtered,
         dropped=dropped,
-        link=commit.link,
     )
 
 
 def _commit(message: Message, *, cid: str, blocks: bytes, **fields: Any) -> Commit:
-    car = read_car(blocks, leave_out_bad_hashes=True)
+    car = split_car(blocks)
     try:
         signed = read_signed(car.blocks.get(car.root, b""))
     except BadInput:
@@ -182,15 +185,11 @@ def _event_of_op(commit: Commit, op: dict[str, Any], path: str) -> StreamEvent:
 def _block(car: Car, cid: bytes) -> bytes:
     block = car.blocks.get(cid)
     if block is None:
-        raise BadInput("bad_block_hash" if cid in car.bad_hashes else "missing_block", cid.hex())
+        raise BadInput("missing_block", cid.hex())
+    check_hash(cid, block)
     return block
 
 
-def _has_path(op: object) -> bool:
-    return isinstance(op, dict) and isinstance(op.get("path"), str)
-
-
-def _path(op: Any) -> str:
-    if not _has_path(op):
-        raise BadInput("bad_op", "path")
-    return str(op["path"])
+def _path(op: object) -> str | None:
+    path = op.get("path") if isinstance(op, dict) else None
+    return path if isinstance(path, str) else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from common.car import check_hash
 from common.dag_cbor import RAW_CID, cid_text, is_cid
 from common.errors import BadInput
 from common.inversion import EMPTY_TREE, Change, Changes, KnownTree, check_outcome, known_tree, leads_back_to
@@ -75,8 +76,8 @@ def proof_of(commit: Commit, key_of: KeyOf, mode: Mode, now_seconds: float) -> P
 
 def _signed_commit(commit: Commit, changes: Changes) -> Signed:
     """The commit object, once it is clear that the frame is about it and that every block is what its CID says."""
-    if commit.car.bad_hashes:
-        raise BadInput("bad_block_hash", next(iter(commit.car.bad_hashes)).hex())
+    for cid, block in commit.car.blocks.items():
+        check_hash(cid, block)
     records = {change.after for change in changes.values()}
     if any(cid.startswith(RAW_CID) and cid not in records for cid in commit.car.blocks):
         raise BadInput("bad_car", "a raw block that is no record")
