@@ -33,14 +33,14 @@ class KnownTree:
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
-        self._places = {item.key: place for place, item in enumerate(items) if item.key}
+        self._places = {key: place for place, (key, _, _) in enumerate(items) if key}
         self._keys = list(self._places)
 
     def record_at(self, key: bytes) -> bytes | None:
         """The raw CID of the record. Raises BadInput("inversion_incomplete") where a subtree is not there."""
         place = self._places.get(key)
         if place is not None:
-            return self.items[place].cid
+            return self.items[place][1]
         self.place_for(key)
         return None
 
@@ -104,8 +104,8 @@ def leads_back_to(prev_data: bytes, tree: KnownTree, changes: Changes) -> bool:
 def top_of(items: Sequence[Item]) -> bytes:
     """The raw CID of the top of the only right tree of these. Raises BadInput("inversion_incomplete")."""
     if _is_lone_subtree(items):
-        return items[0].cid
-    building = [_Open() for _ in range(max((item.height for item in items if item.key), default=0) + 1)]
+        return items[0][1]
+    building = [_Open() for _ in range(max((height for key, _, height in items if key), default=0) + 1)]
     for key, cid, height in items:
         level = height if key else height + 1
         if level >= len(building):
@@ -120,7 +120,7 @@ def top_of(items: Sequence[Item]) -> bytes:
 
 
 def _is_lone_subtree(items: Sequence[Item]) -> bool:
-    return len(items) == 1 and not items[0].key
+    return len(items) == 1 and not items[0][0]
 
 
 class _Open:
@@ -199,14 +199,15 @@ def _undone(tree: KnownTree, changes: Changes) -> Iterator[Item]:
     for key in sorted(key for key, change in changes.items() if change.after is None):
         place, record = tree.place_for(key), changes[key].before
         if record is not None:
-            inserted.setdefault(place, []).append(Item(key, record, depth_of(key)))
+            inserted.setdefault(place, []).append((key, record, depth_of(key)))
     for place, item in enumerate(tree.items):
         yield from inserted.get(place, ())
-        change = changes.get(item.key)
+        key, _, height = item
+        change = changes.get(key)
         if change is None:
             yield item
         elif change.before is not None:
-            yield item._replace(cid=change.before)
+            yield key, change.before, height
     yield from inserted.get(len(tree.items), ())
 
 

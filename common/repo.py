@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from common.dag_cbor import CBOR_CID, decode, is_cid
+from common.dag_cbor import CBOR_CID, decode, head, is_cid
 from common.errors import BadInput, TryLater
 from common.keys import PublicKey, verify
 from common.syntax import is_did, is_tid
@@ -27,16 +27,26 @@ _USUAL = re.compile(
     re.DOTALL,
 )
 
-# A node has one canonical encoding, so it is read as that: {"e": [{"k", "p", "t", "v"}, ...], "l"}.
-_CHILD = rb"(?:\xf6|\xd8\x2a\x58\x25\x00(\x01\x71\x12\x20.{32}))"
-_NODE = re.compile(rb"\xa2ae([\x80-\x97]|\x98[\x18-\xff]|\x99[\x01-\xff].)", re.DOTALL)
-_KEY = re.compile(rb"\xa4ak([\x40-\x57]|\x58[\x18-\xff]|\x59[\x01-\xff].)", re.DOTALL)
-_REST = re.compile(
-    rb"ap([\x00-\x17]|\x18[\x18-\xff]|\x19[\x01-\xff].)"
-    rb"at" + _CHILD + rb"av\xd8\x2a\x58\x25\x00(\x01[\x71\x55]\x12\x20.{32})",
+# A node has one canonical encoding, so it is read as that: {"e": [{"k", "p", "t", "v"}, ...], "l"}. Of a key an entry
+# has what it does not share with the one before. What no path may hold is not read as part of one, so "ap" ends it.
+_LINK = rb"\xd8\x2a\x58\x25\x00"
+_CHILD = rb"(?:\xf6|" + _LINK + rb"(\x01\x71\x12\x20.{32}))"
+_NODE = re.compile(rb"\xa2ae([\x80-\x97]|\x98.|\x99..)", re.DOTALL)
+_ENTRY = re.compile(
+    rb"\xa4ak([\x40-\x57]|\x58.|\x59..)([A-Za-z0-9_~:./-]*)ap([\x00-\x17]|\x18.|\x19..)"
+    rb"at" + _CHILD + rb"av" + _LINK + rb"(\x01[\x71\x55]\x12\x20.{32})",
     re.DOTALL,
 )
 _LEFT = re.compile(rb"al" + _CHILD, re.DOTALL)
+_LENGTHS = {head(2, length): length for length in range(MAX_PATH_BYTES + 1)}
+_SHARED = {head(0, length): length for length in range(MAX_PATH_BYTES + 1)}
+
+# A key, the raw CID of its record, and that of the node with the keys between this one and the next, if there are any.
+Entry = tuple[bytes, bytes, bytes | None]
+
+# One part of a tree in the order of its keys: a key, the raw CID of its record, and the height at which the key stands;
+# or no key, the raw CID of a whole subtree's top, and its height. Both are made by the dozen for each commit.
+Item = tuple[bytes, bytes, int]
 
 
 class Commit(Struct, frozen=True):
@@ -50,23 +60,11 @@ class Commit(Struct, frozen=True):
     unsigned: bytes
 
 
-class Entry(NamedTuple):
-    key: bytes
-    record: bytes  # raw CID
-    right: bytes | None  # raw CID of the node with the keys between this one and the next
-
-
 class Node(NamedTuple):
+    """Raw CIDs: `left` of the node with the keys before the first entry."""
+
     left: bytes | None
     entries: list[Entry]
-
-
-class Item(NamedTuple):
-    """One part of a tree in the order of its keys: a key with its record, or a whole subtree."""
-
-    key: bytes  # empty: a subtree
-    cid: bytes  # raw, of the record or of the subtree's top
-    height: int
 
 
 def read_commit(block: bytes) -> Commit:
@@ -131,41 +129,27 @@ def depth_of(key: bytes) -> int:
 
 def read_node(block: bytes) -> Node:
     """A node with its full keys, ascending and maximally compressed. Raises BadInput("bad_mst")."""
-    head = _NODE.match(block)
-    if head is None:
+    begin = _NODE.match(block)
+    if begin is None:
         raise BadInput("bad_mst", "not a node")
     entries: list[Entry] = []
-    key, at = b"", head.end()
-    for _ in range(_argument(head[1])):
-        entry, at = _read_entry(block, at, key)
-        key = entry.key
-        entries.append(entry)
+    key, at = b"", begin.end()
+    for found in _ENTRY.finditer(block, at):
+        length, suffix, sharing, right, record = found.groups()
+        shared = _SHARED.get(sharing, MAX_PATH_BYTES + 1)
+        if found.start() != at or _LENGTHS.get(length) != len(suffix):
+            raise BadInput("bad_mst", "not an entry")
+        if shared + len(suffix) > MAX_PATH_BYTES:  # a few bytes an entry could make of one long key any number
+            raise BadInput("bad_mst", "a key too long")
+        # One comparison for two rules: equal bytes mean that more could be shared, lesser ones that the keys descend.
+        if shared > len(key) or suffix[:1] <= key[shared : shared + 1]:
+            raise BadInput("bad_mst", f"{suffix[:80]!r} after {shared} bytes of {key[:80]!r}")
+        key, at = key[:shared] + suffix, found.end()
+        entries.append((key, record, right))
     left = _LEFT.fullmatch(block, at)
-    if left is None:
+    if left is None or begin[1] != head(4, len(entries)):
         raise BadInput("bad_mst", "not a node")
     return Node(left[1], entries)
-
-
-def _read_entry(block: bytes, at: int, previous: bytes) -> tuple[Entry, int]:
-    """The entry that begins at `at`, whose key shares its beginning with `previous`, and where it ends."""
-    head = _KEY.match(block, at)
-    if head is None:
-        raise BadInput("bad_mst", "not an entry")
-    stop = head.end() + _argument(head[1])
-    suffix, rest = block[head.end() : stop], _REST.match(block, stop)
-    if rest is None:
-        raise BadInput("bad_mst", "not an entry")
-    shared = _argument(rest[1])
-    if shared + len(suffix) > MAX_PATH_BYTES:  # a few bytes an entry could make of one long key any number
-        raise BadInput("bad_mst", "a key too long")
-    # One comparison for two rules: equal bytes mean that more could be shared, lesser ones that the keys descend.
-    if shared > len(previous) or suffix[:1] <= previous[shared : shared + 1]:
-        raise BadInput("bad_mst", f"{suffix[:80]!r} after {shared} bytes of {previous[:80]!r}")
-    return Entry(previous[:shared] + suffix, rest[3], rest[2]), rest.end()
-
-
-def _argument(head: bytes) -> int:
-    return head[0] & 31 if len(head) == 1 else int.from_bytes(head[1:], "big")
 
 
 def _node(blocks: Mapping[bytes, bytes], cid: bytes) -> Node:
@@ -185,7 +169,7 @@ def height_of(blocks: Mapping[bytes, bytes], top: Node) -> int:
     while not top.entries and top.left:
         top = _node(blocks, top.left)
         above += 1
-    return above + depth_of(top.entries[0].key) if top.entries else above
+    return above + depth_of(top.entries[0][0]) if top.entries else above
 
 
 def _subtree(blocks: Mapping[bytes, bytes], cid: bytes) -> Node:
@@ -197,11 +181,11 @@ def _subtree(blocks: Mapping[bytes, bytes], cid: bytes) -> Node:
 
 def items_of(node: Node, height: int) -> list[Item]:
     """What stands in a node, last first."""
-    items = [Item(b"", node.left, height - 1)] if node.left else []
+    items: list[Item] = [(b"", node.left, height - 1)] if node.left else []
     for key, record, right in node.entries:
-        items.append(Item(key, record, height))
+        items.append((key, record, height))
         if right:
-            items.append(Item(b"", right, height - 1))
+            items.append((b"", right, height - 1))
     items.reverse()
     return items
 

@@ -15,7 +15,7 @@ from common.car import read_car
 from common.dag_cbor import cid_from_text, cid_of
 from common.errors import BadInput
 from common.inversion import Change, Changes, KnownTree, check_outcome, known_tree, leads_back_to, top_of
-from common.repo import Item, depth_of, read_commit
+from common.repo import depth_of, read_commit
 from tests.recorded_frames import commits
 from tests.refusals import refusal
 from tests.signed_repos import Blocks, node, tree
@@ -183,7 +183,7 @@ def test_without_its_top_a_tree_is_not_known_at_all() -> None:
 
 
 def test_a_subtree_that_no_key_stands_above_cannot_be_placed() -> None:
-    tree_of_two = KnownTree([Item(LOW, OLD, 0), Item(b"", OTHER, 2)])
+    tree_of_two = KnownTree([(LOW, OLD, 0), (b"", OTHER, 2)])
     assert refusal(top_of, tree_of_two.items) == "inversion_incomplete"
 
 

@@ -203,7 +203,7 @@ def test_a_real_tree_is_walked_in_order_and_is_the_tree_of_its_records(path: Pat
 @pytest.mark.parametrize("path", sorted((VECTORS / "mst-suite").glob("*.car")), ids=lambda path: path.stem)
 def test_the_trees_of_the_suite_are_walked(path: Path) -> None:
     found = car_of(path)
-    records = {entry.record for block in found.blocks.values() for entry in read_node(block).entries}
+    records = {record for block in found.blocks.values() for _, record, _ in read_node(block).entries}
     listed = walked(found.blocks | dict.fromkeys(records, b""), found.root)
     assert len(listed) == sum(len(read_node(block).entries) for block in found.blocks.values())
     assert tree(dict(listed)) == (found.root, found.blocks)
@@ -332,6 +332,8 @@ def test_the_wrong_trees_are_one_change_away_from_a_right_one() -> None:
         node(None, [(0, LOW, None, CID)]).replace(b"\x61\x65\x81", b"\x61\x65\x98\x01"),
         node(None, [(0, LOW, None, CID)]).replace(b"\x61\x65\x81", b"\x61\x65\x82"),
         node(None, [(0, LOW, None, CID)]).replace(b"\x61\x70\x00", b"\x61\x70\x18\x00"),
+        node(None, [(0, LOW, None, CID)]).replace(b"\x61\x6b\x58\x20", b"\x61\x6b\x58\x21"),
+        node(None, [(0, LOW, None, CID)]).replace(b"\xa4\x61\x6b", b"\x00\xa4\x61\x6b"),
     ],
 )
 def test_only_the_canonical_form_of_a_node_is_read(block: bytes) -> None:
@@ -342,9 +344,9 @@ def test_long_and_many_keys_are_read() -> None:
     keys = [b"a/" + b"b" * 300 + b"%04d" % i for i in range(300)]
     entries = [(0 if i == 0 else shared(keys[i - 1], key), key) for i, key in enumerate(keys)]
     read = read_node(node(CID, [(p, key[p:], CID if p else None, CID) for p, key in entries]))
-    assert [entry.key for entry in read.entries] == keys
+    assert [key for key, *_ in read.entries] == keys
     assert read.left == CID
-    assert [entry.right for entry in read.entries] == [None] + [CID] * 299
+    assert [right for _, _, right in read.entries] == [None] + [CID] * 299
 
 
 def test_the_limit_of_a_key_is_exact_and_counts_what_is_shared() -> None:
