@@ -64,22 +64,25 @@ class FrameReader:
         return partial(proof_of, key_of=partial(self._key_of, answer), mode=self._mode, now_seconds=time.time())
 
     def forget(self, did: str) -> None:
+        self.learn(did, None)
+
+    def learn(self, did: str, key: PublicKey | None) -> None:
+        """The account's key from now on; None if that is not known."""
         self._keys.pop(did, None)
+        if key is None:
+            return
+        self._keys[did] = key, time.monotonic() + KEPT_SECONDS
+        if len(self._keys) > KEYS_KEPT:
+            self._keys.popitem(last=False)
 
     def _key_of(self, answer: KeyAnswer | None, did: str) -> KnownKey:
         if answer is not None and answer.did == did:
             if answer.key is None:
                 raise BadInput(answer.reason, did)
-            self._keep(did, answer.key)
+            self.learn(did, answer.key)
             return KnownKey(answer.key, answer.is_newest)
         key, until = self._keys.get(did, (None, 0.0))
         if key is None or until < time.monotonic():
             raise KeyWanted(did)
         self._keys.move_to_end(did)
         return KnownKey(key, is_newest=False)
-
-    def _keep(self, did: str, key: PublicKey) -> None:
-        self._keys[did] = key, time.monotonic() + KEPT_SECONDS
-        self._keys.move_to_end(did)
-        if len(self._keys) > KEYS_KEPT:
-            self._keys.popitem(last=False)

@@ -3,29 +3,33 @@
 Both directions carry messages of a u32 length and a pickle, which only ever come from the other side's own code.
 """
 
+import fcntl
 import pickle
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from msgspec import Struct
 
 from common.collection_filter import CollectionFilter
 from common.daemon import collect_garbage_seldom
+from common.keys import PublicKey
 from ingester.frame_reader import FrameReader, KeyAnswer, Outcome
 from ingester.verification import Mode
 
 LENGTH = struct.Struct(">I")
+PIPE_BYTES = 1 << 20
 Job = tuple[bytes, KeyAnswer | None]
 
 
 class Request(Struct, frozen=True):
-    """Frames to read, in order; before that, DIDs whose keys are to be forgotten, and the filter as it is now."""
+    """Frames to read, in order; before that, keys that have become known (None: to be forgotten), and the filter."""
 
     jobs: Sequence[Job]
-    forget: Sequence[str]
+    keys: Mapping[str, PublicKey | None]
     collections: tuple[str, ...]
 
 
@@ -50,8 +54,8 @@ def serve(requests: IO[bytes], replies: IO[bytes], reader: FrameReader) -> None:
         if request.collections != collections:
             collections = request.collections
             reader.is_wanted = CollectionFilter(collections)
-        for did in request.forget:
-            reader.forget(did)
+        for did, key in request.keys.items():
+            reader.learn(did, key)
         _reply(replies, [reader.read(frame, answer) for frame, answer in request.jobs])
 
 
@@ -60,8 +64,15 @@ def _reply(replies: IO[bytes], outcomes: Reply) -> None:
     replies.flush()
 
 
+def _widen(pipe: IO[bytes]) -> None:
+    """So that the next request is all there when this one is done: what a pipe has no room for waits for the daemon."""
+    with suppress(AttributeError, OSError):  # not on every system, and not without end for every user
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 if __name__ == "__main__":
     for told_to_stop in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when: it still needs what is in our hands
         signal.signal(told_to_stop, signal.SIG_IGN)
     collect_garbage_seldom()
+    _widen(sys.stdin.buffer)
     serve(sys.stdin.buffer, sys.stdout.buffer, FrameReader(Mode(sys.argv[1]), CollectionFilter(())))

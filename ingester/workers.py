@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from common.errors import BadInput
+from common.keys import PublicKey
 from common.retry import Backoff
 from ingester.controls import LiveFilter
 from ingester.frame_reader import KeyAnswer, Outcome
@@ -20,11 +21,12 @@ from ingester.verification import Mode
 from ingester.worker_process import LENGTH, Reply, Request, packed, unpacked
 
 BATCH_FRAMES, BATCH_BYTES = 32, 1 << 20
-BATCHES_IN_HAND = 2  # one being read, and one that is there when it is done
+FRAMES_IN_HAND = 2 * BATCH_FRAMES  # a batch is there when the one before is done
 BATCH_SECONDS = 60.0
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 DEATHS_OF_A_FRAME = 3
+MOST_KEYS = 1000  # that wait to be told to a worker which has nothing to read
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")  # and none of our secrets
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class Workers:
         self._count = count
         self._waiting: deque[Job] = deque()
         self._work = asyncio.Event()
-        self._forget: list[list[str]] = [[] for _ in range(count)]
+        self._keys: list[dict[str, PublicKey | None]] = [{} for _ in range(count)]
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -112,15 +114,28 @@ class Workers:
         await self._group.__aexit__(kind, error, trace)
 
     def read(self, frame: bytes, answer: KeyAnswer | None = None) -> "asyncio.Future[Outcome]":
-        """A frame that kills workers is BadInput("killed_workers")."""
+        """A frame that kills workers is BadInput("killed_workers").
+
+        One with an answer goes before all that wait: it was there before them, and its turn may have come.
+        """
         job = Job(frame, answer, asyncio.get_running_loop().create_future())
-        self._waiting.append(job)
+        if answer is None:
+            self._waiting.append(job)
+        else:
+            self._tell(answer.did, answer.key)
+            self._waiting.appendleft(job)
         self._work.set()
         return job.outcome
 
     def forget(self, did: str) -> None:
-        for dids in self._forget:
-            dids.append(did)
+        self._tell(did, None)
+
+    def _tell(self, did: str, key: PublicKey | None) -> None:
+        """What one worker has asked for, the others need not ask for."""
+        for keys in self._keys:
+            keys[did] = key
+            if len(keys) == MOST_KEYS:
+                self._work.set()
 
     async def _keep_one_running(self, number: int) -> None:
         """Raises RuntimeError if one gives up by itself before it is there: that is no frame's fault, but ours."""
@@ -146,8 +161,8 @@ class Workers:
         """Until it dies; whether it has been of use. What has gone to it and not come back is in hand."""
         has_replied = False
         while True:
-            while len(in_hand) < BATCHES_IN_HAND and (self._waiting or not in_hand):
-                if not await self._until_there_is_work(worker):
+            while sum(map(len, in_hand)) < FRAMES_IN_HAND and (self._waiting or not in_hand):
+                if not await self._until_there_is_work(worker, number):
                     return has_replied
                 in_hand.append(self._batch())
                 worker.send(self._request(in_hand[-1], number))
@@ -158,9 +173,9 @@ class Workers:
             for job, outcome in zip(in_hand.popleft(), reply, strict=True):
                 job.settle(outcome)
 
-    async def _until_there_is_work(self, worker: Worker) -> bool:
-        """False if it dies before."""
-        while not self._waiting and worker.is_alive:
+    async def _until_there_is_work(self, worker: Worker, number: int) -> bool:
+        """Frames to read, or many keys to know; False if it dies before."""
+        while not self._waiting and worker.is_alive and len(self._keys[number]) < MOST_KEYS:
             self._work.clear()
             await self._work.wait()
         return worker.is_alive
@@ -182,8 +197,8 @@ class Workers:
         return batch
 
     def _request(self, batch: list[Job], number: int) -> Request:
-        forget, self._forget[number] = self._forget[number], []
-        return Request([(job.frame, job.answer) for job in batch], forget, self._filter.current.patterns)
+        keys, self._keys[number] = self._keys[number], {}
+        return Request([(job.frame, job.answer) for job in batch], keys, self._filter.current.patterns)
 
     def _take_back(self, in_hand: deque[list[Job]]) -> None:
         """The batch in front is the one that it died of. All go first in the queue again, in their order."""

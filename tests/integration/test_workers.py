@@ -79,6 +79,36 @@ async def test_a_key_is_handed_over_once_and_forgotten_by_all() -> None:
         assert await pool.read(frame("#commit", writer.write({}))) == Want(DID, None)
 
 
+async def test_what_one_worker_has_asked_for_all_know() -> None:
+    writer = Writer(signer=SIGNER)
+    async with Workers(2, Mode.STRICT, EVERYTHING) as pool:
+        await until(lambda: REGISTRY.get_sample_value("ingester_workers") == 2)
+        raw = frame("#commit", writer.write({}))
+        assert await pool.read(raw) == Want(DID, None)
+        assert isinstance(await pool.read(raw, KeyAnswer(DID, SIGNER.public)), FrameResult)
+        found = await outcomes(pool, [frame("#commit", writer.write({})) for _ in range(200)])
+    assert all(isinstance(each, FrameResult) for each in found)
+
+
+async def test_a_frame_whose_key_has_come_is_read_before_those_that_wait() -> None:
+    first, *others = [frame("#commit", Writer(signer=SIGNER).write({})) for _ in range(2000)]
+    async with Workers(1, Mode.STRICT, EVERYTHING) as pool:
+        await pool.read(first)
+        waiting = [pool.read(raw) for raw in others]
+        await pool.read(first, KeyAnswer(DID, SIGNER.public))
+        assert sum(each.done() for each in waiting) < len(waiting) / 2
+        await asyncio.wait(waiting)
+
+
+async def test_keys_are_told_to_a_worker_that_has_nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MOST_KEYS", 10)
+    async with Workers(1, Mode.OFF, EVERYTHING) as pool:
+        await pool.read(BASIC[0])
+        for number in range(10):
+            pool.forget(f"did:plc:{number}")
+        await until(lambda: pool._keys == [{}])
+
+
 async def test_a_filter_that_changes_holds_from_the_next_frame_on() -> None:
     raw = frame("#commit", Writer(signer=SIGNER).write({"app.bsky.feed.post/3k": record("one")}))
     filter = LiveFilter(CollectionFilter(("*",)))
