@@ -47,6 +47,7 @@ _SUBSCRIPTION_ERRORS = (
 
 NOTHING: Mapping[str, int] = {}
 _BY_ACTION = {CreateEvent: CREATES, UpdateEvent: UPDATES, DeleteEvent: DELETES}
+_BY_PROOF = {proof: PROVEN.labels(proof) for proof in Proof}
 
 
 def count_firehose(result: FrameResult) -> None:
@@ -55,7 +56,7 @@ def count_firehose(result: FrameResult) -> None:
         FILTERED.inc(result.filtered)
     FIREHOSE_EVENTS.inc(len(result.events))
     if result.proof is not Proof.NONE:
-        PROVEN.labels(result.proof).inc()
+        _BY_PROOF[result.proof].inc()
     for event in result.events:
         if counter := _BY_ACTION.get(type(event)):
             counter.inc()
