@@ -1,5 +1,7 @@
 """CAR v1: every block hashed, nothing half read."""
 
+import json
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.car import MAX_BLOCK_BYTES, MAX_HEADER_BYTES, Car, read_car, split_car
-from common.dag_cbor import RAW_CID, Link, cid_of, decode, encode
+from common.dag_cbor import RAW_CID, Link, cid_of, cid_text, decode, encode
 from tests.recorded_frames import commits
 from tests.refusals import refusal
 from tests.signed_repos import car, record, varint
@@ -46,6 +48,14 @@ def test_the_car_of_a_commit_holds_the_commit_and_the_records() -> None:
 def test_cars_of_other_software_are_read(name: str) -> None:
     found = read_car((REPOS / f"{name}.car").read_bytes())
     assert found.root in found.blocks
+
+
+def test_the_blocks_of_a_car_are_those_of_the_fixture() -> None:
+    (fixture,) = json.loads((REPOS / "car-file-fixtures.json").read_text())
+    found = read_car(b64decode(fixture["car"] + "=="))
+    assert cid_text(found.root) == fixture["root"]
+    blocks = {block["cid"]: b64decode(block["bytes"] + "==") for block in fixture["blocks"]}
+    assert {cid_text(cid): block for cid, block in found.blocks.items()} == blocks
 
 
 def test_duplicates_strangers_raw_and_empty_blocks_and_more_roots_are_allowed() -> None:

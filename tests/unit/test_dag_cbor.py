@@ -26,13 +26,14 @@ from common.dag_cbor import (
 from common.errors import BadInput
 from tests.recorded_frames import BASIC
 from tests.refusals import refusal
+from tests.vector_files import VECTORS, content_of
 
-VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 DASL = [case for path in sorted((VECTORS / "dasl").glob("*.json")) for case in json.loads(path.read_text())]
 CODEC = VECTORS / "ipld-codec"
 OURS = {"basic", "dag-cbor", "dasl-cid"}
 NOT_OURS = {"Big DASL CID"}  # blake3, which atproto does not have
 DATA_MODEL = json.loads((VECTORS / "atproto-interop/data-model/data-model-fixtures.json").read_text())
+RFC_8949 = json.loads(content_of(VECTORS / "rfc8949" / "appendix.json.zst"))
 CID = bytes.fromhex("01711220") + bytes(range(32))
 
 floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: x != 0 or math.copysign(1, x) > 0)
@@ -51,6 +52,15 @@ def cases(kind: str) -> list[Any]:
 
 
 # what is accepted, and what is not
+
+
+def test_of_all_of_cbor_only_the_part_that_is_dag_cbor_is_accepted() -> None:
+    accepted = [case for case in RFC_8949 if refusal(decode, bytes.fromhex(case["hex"])) is None]
+    assert len(accepted) == 40
+    assert all({"valid", "canonical"} <= set(case["flags"]) for case in accepted)
+    refused = [case["hex"] for case in RFC_8949 if "canonical" in case["flags"] and case not in accepted]
+    others = "c", "d", "f7", "f0", "f8", "f9", "fa"  # tags, simple values and short floats
+    assert [text for text in refused if not text.startswith(others)] == ["a201020304"]  # keys that are no texts
 
 
 @pytest.mark.parametrize("block", cases("roundtrip"))

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from common.car import read_car
 from common.dag_cbor import MAX_DEPTH, Link, cid_of, cid_text, encode
 from common.dag_json import MAX_RECORD_BYTES, json_to_block, to_json
+from common.repo import read_commit, walk
 from tests.recorded_frames import commits
 from tests.refusals import refusal
 from tests.unit.test_dag_cbor import floats
+from tests.vector_files import VECTORS
 
-MODEL = Path(__file__).parents[1] / "data" / "vectors" / "atproto-interop" / "data-model"
+MODEL = VECTORS / "atproto-interop" / "data-model"
 FIXTURES = json.loads((MODEL / "data-model-fixtures.json").read_text())
 # The other invalid ones are for lexicons to refuse: types of `$type`, blobs, and floats, which unknown fields may hold.
 INVALID = [case for case in json.loads((MODEL / "data-model-invalid.json").read_text()) if case["note"][:4] in
@@ -66,6 +68,20 @@ def test_every_recorded_record_hashes_back_to_its_cid() -> None:
                 assert cid_of(json_to_block(to_json(blocks[op["cid"]]))) == op["cid"]
                 seen += 1
     assert seen == 36
+
+
+@pytest.mark.parametrize("path", sorted((VECTORS / "records").glob("*.cbor")), ids=lambda path: path.stem)
+def test_records_of_other_software_come_back_byte_for_byte(path: Path) -> None:
+    assert json_to_block(to_json(path.read_bytes())) == path.read_bytes()
+
+
+def test_the_records_of_a_repo_are_those_that_other_software_reads() -> None:
+    car = read_car((VECTORS / "repos" / "snarfed2.car").read_bytes())
+    data = read_commit(car.blocks[car.root]).data
+    found = {path: json.loads(to_json(car.blocks[cid])) for path, cid in walk(car.blocks, data)}
+    text = (VECTORS / "repos" / "snarfed2.json").read_text().replace('"/":', '"$link":')
+    expected = json.loads(text).items()
+    assert found == {f"{kind}/{key}": record for kind, records in expected for key, record in records.items()}
 
 
 @given(records)

@@ -12,18 +12,19 @@ from hypothesis import strategies as st
 
 from common.car import Car, read_car
 from common.dag_cbor import Link, cid_of, decode, encode
+from common.dag_json import json_to_block, to_json
 from common.errors import TryLater
 from common.keys import key_in_document
 from common.repo import depth_of, read_commit, read_node, verify_commit, walk
 from tests.recorded_frames import commits
 from tests.refusals import refusal
 from tests.signed_repos import DID, REV, Blocks, Signer, commit, depth, node, record, tree
+from tests.vector_files import VECTORS, content_of
 
 DATA = Path(__file__).parents[1] / "data"
-VECTORS = DATA / "vectors"
 MST = VECTORS / "atproto-interop" / "mst"
-REPOS = ("empty", "tiny", "snarfed2", "greenground")
-CARS = sorted((DATA / "cars").glob("*.car")) + [VECTORS / "repos" / f"{name}.car" for name in REPOS]
+REPOS = ("empty.car", "tiny.car", "snarfed2.car", "greenground.car", "little.car.zst")
+CARS = sorted((DATA / "cars").glob("*.car")) + [VECTORS / "repos" / name for name in REPOS]
 DOCUMENTS = json.loads((DATA / "cars" / "dids.json").read_text())
 
 SIGNER = Signer()
@@ -43,7 +44,7 @@ def walked(blocks: Blocks, top: bytes) -> list[tuple[str, bytes]]:
 
 
 def car_of(path: Path) -> Car:
-    return read_car(path.read_bytes())
+    return read_car(content_of(path))
 
 
 # commits
@@ -165,9 +166,12 @@ def test_what_is_no_commit_is_refused(block: bytes) -> None:
     assert refusal(read_commit, block) == "bad_commit"
 
 
-@pytest.mark.parametrize("name", ["version-2", "version-2-slice", "version-2-divy"])
+@pytest.mark.parametrize(
+    "name",
+    ["version-2.car", "version-2-slice.car", "version-2-divy.car", "paul_staging.car.zst", "fakermaker.car.zst"],
+)
 def test_a_commit_of_version_2_is_refused(name: str) -> None:
-    found = car_of(VECTORS / "repos" / f"{name}.car")
+    found = car_of(VECTORS / "repos" / name)
     assert decode(found.blocks[found.root])["version"] == 2
     assert refusal(read_commit, found.blocks[found.root]) == "bad_commit"
 
@@ -182,6 +186,16 @@ def test_a_real_commit_is_signed_with_the_key_of_an_old_did_document() -> None:
 
 
 # right trees
+
+
+@pytest.mark.parametrize(("name", "count"), [("little", 278), ("paul_staging", 185), ("fakermaker", 142)])
+def test_large_repos_are_walked_and_every_record_comes_back_from_its_json(name: str, count: int) -> None:
+    """Two of them from before version 3, whose trees were the same."""
+    found = car_of(VECTORS / "repos" / f"{name}.car.zst")
+    records = walked(found.blocks, decode(found.blocks[found.root])["data"])
+    assert len(records) == count
+    for _, cid in records:
+        assert json_to_block(to_json(found.blocks[cid])) == found.blocks[cid]
 
 
 def test_the_heights_of_keys_are_those_of_the_vectors() -> None:
