@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
-
 from common.collection_filter import CollectionFilter
 from common.daemon import run_daemon
 from common.errors import BadInput, CannotStart
 from common.identity import Identities, is_resolvable
 from common.logs import log_as_json
-from common.outbound import USER_AGENT, Outbound
+from common.outbound import Outbound
 from common.redis_connection import check_redis, open_redis
 from common.repo_states import RepoStates
 from common.settings import load
@@ -28,6 +26,7 @@ from ingester.metrics import LENGTHS, PROGRESS, Pressure, show_lengths
 from ingester.repo_gauges import RepoGauges
 from ingester.settings import MODES, Settings
 from ingester.sources import Sources, Work
+from ingester.subscription import websocket_client
 from ingester.switches import Switch
 from ingester.upstream import upstreams
 from ingester.verification import Mode
@@ -58,7 +57,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         sources = Sources(
             settings=settings,
             redis=redis,
-            http=await stack.enter_async_context(_websocket_client()),
+            http=await stack.enter_async_context(websocket_client()),
             outbound=outbound,
             identities=Identities(outbound, settings.plc_url, capacity=1000),
             reading=await stack.enter_async_context(reading),
@@ -115,12 +114,3 @@ def _check_verification(settings: Settings) -> None:
         raise CannotStart(f"INGESTER_VERIFY: {settings.verify!r} is none of {', '.join(Mode)}")
     if settings.workers > MOST_WORKERS:
         raise CannotStart(f"INGESTER_WORKERS: {settings.workers} is more than {MOST_WORKERS}")
-
-
-def _websocket_client() -> ClientSession:
-    return ClientSession(
-        timeout=ClientTimeout(total=None),
-        cookie_jar=DummyCookieJar(),
-        headers={"User-Agent": USER_AGENT},
-        trust_env=False,
-    )

@@ -33,15 +33,15 @@ class RepoPages:
     async def page(self, cursor: str, limit: int) -> Page:
         """The page after `cursor`. Raises TryLater, GiveUp and BadInput, also for a host that leads in a circle."""
         query = self._query | {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        page = page_of(await self._outbound.get_json(f"{self._url}?{urlencode(query)}", MAX_PAGE_BYTES, _BUDGET))
-        if page.cursor is not None and page.cursor == cursor:
-            raise BadInput("same_cursor", "the host leads back to the page that it came from")
-        return page
+        answer = await self._outbound.get_json(f"{self._url}?{urlencode(query)}", MAX_PAGE_BYTES, _BUDGET)
+        return page_of(answer, cursor, "repos")
 
 
-def page_of(answer: Any, rows_in: str = "repos") -> Page:
-    """Raises BadInput("bad_page")."""
+def page_of(answer: Any, asked: str, rows_in: str) -> Page:
+    """What came back for the cursor `asked`. Raises BadInput("bad_page", "same_cursor")."""
     rows, cursor = (answer.get(rows_in), answer.get("cursor")) if isinstance(answer, dict) else (None, None)
     if not isinstance(rows, list) or not isinstance(cursor, str | None):
         raise BadInput("bad_page", f"no list of {rows_in}")
+    if cursor and cursor == asked:
+        raise BadInput("same_cursor", "the host leads back to the page that it came from")
     return Page(rows, cursor or None)

@@ -4,8 +4,17 @@ import asyncio
 import logging
 import time
 
-from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSServerHandshakeError
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    ClientWSTimeout,
+    DummyCookieJar,
+    WSServerHandshakeError,
+)
 
+from common.outbound import USER_AGENT
 from common.rate_limits import retry_after
 from common.retry import Backoff
 from ingester.accounts import Account
@@ -21,6 +30,16 @@ CONNECT_SECONDS = 30.0
 TRIES_AT_A_FRAME = 3
 
 log = logging.getLogger(__name__)
+
+
+def websocket_client() -> ClientSession:
+    """For hosts that the operator names, wherever they are."""
+    return ClientSession(
+        timeout=ClientTimeout(total=None),  # a websocket stays open
+        cookie_jar=DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        trust_env=False,
+    )
 
 
 class Subscription:

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Annotated, Any, Protocol
 
 import typer
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
+from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from common.backpressure import Room
 from common.collection_filter import CollectionFilter
 from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, encode_event
-from common.outbound import USER_AGENT, Outbound
+from common.outbound import Outbound
 from common.settings import load
 from common.streams import FIREHOSE_LIVE, StreamWriter
 from indexer.lexicon_formats import normalised
@@ -29,7 +29,7 @@ from ingester.framing import FrameResult
 from ingester.metrics import HostMeter
 from ingester.reading_ahead import PlainReader, ReadAhead
 from ingester.settings import Settings
-from ingester.subscription import Subscription
+from ingester.subscription import Subscription, websocket_client
 from ingester.upstream import Upstream, upstreams
 from ingester.verified_reading import verified_reading
 from sluice.backfill_commands import progress
@@ -60,7 +60,8 @@ async def _replay(start: str, to: str, relay: str) -> int:
     settings = load(Settings, os.environ, prefix="INGESTER_")
     host = upstreams("--relay", (relay or settings.relay_hosts[0],))[0]
     wanted = CollectionFilter(settings.collections)
-    async with ingester_redis() as redis, _http() as http, Outbound(allow=settings.outbound_allow) as outbound:
+    outbound = Outbound(allow=settings.outbound_allow)
+    async with ingester_redis() as redis, websocket_client() as http, outbound:
         here: Any = await redis.get(cursor_key(FIREHOSE_LIVE, host.host))
         if not to and not here:
             raise CannotStart(f"no ingester reads from {host.host}: say how far to go with --to")
@@ -76,15 +77,6 @@ async def _replay(start: str, to: str, relay: str) -> int:
 
 def _room(redis: Redis, settings: Settings) -> Room:
     return Room(redis, FIREHOSE_LIVE, settings.high_water_mark, memory_share=settings.memory_share)
-
-
-def _http() -> ClientSession:
-    return ClientSession(
-        timeout=ClientTimeout(total=None),
-        cookie_jar=DummyCookieJar(),
-        headers={"User-Agent": USER_AGENT},
-        trust_env=False,
-    )
 
 
 class Events(Protocol):

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
-from common.errors import BadInput, CannotStart
-from common.outbound import Budget, Outbound
+from common.errors import CannotStart
+from common.outbound import Outbound
 from common.syntax import is_did, is_nsid
+from ingester.pages import RepoPages
 
 END = "!end"
 PAGE = 500
-MAX_PAGE_BYTES = 8 << 20
-_BUDGET = Budget(headers_seconds=60.0, total_seconds=90.0)
 
 
 @dataclass(frozen=True)
@@ -77,25 +75,15 @@ class RepoList:
         """Raises CannotStart."""
         if collection and not is_nsid(collection):
             raise CannotStart(f"--collection: {collection!r} is no NSID, such as app.bsky.feed.generator")
-        self._outbound = outbound
-        self._collection = collection
-        self.url = host.rstrip("/") if "://" in host else f"https://{host}"
-        self.name = f"{self.url}:{collection or 'repos'}"
+        url = host.rstrip("/") if "://" in host else f"https://{host}"
+        self._pages = RepoPages(outbound, url, collection)
+        self.name = f"{url}:{collection or 'repos'}"
 
     async def page(self, cursor: str) -> Page:
-        method = "listReposByCollection" if self._collection else "listRepos"
-        query = {"limit": PAGE} | ({"collection": self._collection} if self._collection else {})
-        query |= {"cursor": cursor} if cursor else {}
-        url = f"{self.url}/xrpc/com.atproto.sync.{method}?{urlencode(query)}"
-        answer = await self._outbound.get_json(url, MAX_PAGE_BYTES, _BUDGET)
-        rows, following = (answer.get("repos"), answer.get("cursor")) if isinstance(answer, dict) else (None, None)
-        if not isinstance(rows, list) or not isinstance(following, str | None):
-            raise BadInput("bad_page", f"{url} gave no list of repos")
-        if following and following == cursor:
-            raise BadInput("same_cursor", f"{url} leads back to itself")
-        usable = [row for row in rows if _is_usable(row)]
+        found = await self._pages.page(cursor, PAGE)
+        usable = [row for row in found.rows if _is_usable(row)]
         listed = [Listed(row["did"], row["rev"] if isinstance(row.get("rev"), str) else "") for row in usable]
-        return Page(listed, following or END, len(rows) - len(usable))
+        return Page(listed, found.cursor or END, len(found.rows) - len(usable))
 
 
 def _is_usable(row: Any) -> bool:
