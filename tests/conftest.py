@@ -4,9 +4,10 @@ TEST_REDIS_URL and TEST_DATABASE_URL name servers that already run; the Redis da
 """
 
 import os
+import signal
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -23,13 +24,13 @@ from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline, Upstream, Wiring
 from sluice.recording import Recording
 from sluice.stack import embedded_postgres, embedded_redis
+from tests.ingesting import Ingester, StartIngester, StartNetwork, settings_for
 
 RECORDINGS = Path(__file__).parent / "data" / "recordings"
 SHIPPED_RECORDINGS = Path(__file__).parents[1] / "sluice" / "recordings"
 SCHEMA = "bsky"
 
 OpenRecording = Callable[[str], Recording]
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -163,6 +164,20 @@ async def network(recording: OpenRecording) -> AsyncIterator[StartNetwork]:
             return await stack.enter_async_context(RecordedNetwork(recording(name), **options))
 
         yield started
+
+
+@pytest.fixture
+async def ingester(redis_url: str) -> AsyncIterator[StartIngester]:
+    """Starts one that reads these relays: `await ingester(network, INGESTER_BATCH_SIZE="5")`."""
+    started: list[Ingester] = []
+
+    async def start(*relays: RecordedNetwork, **environ: str) -> Ingester:
+        started.append(await Ingester({"REDIS_URL": redis_url} | settings_for(*relays) | environ).start())
+        return started[-1]
+
+    yield start
+    for process in started:
+        await process.end(signal.SIGKILL)
 
 
 @pytest.fixture

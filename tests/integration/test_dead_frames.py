@@ -26,7 +26,7 @@ from ingester.verification import Mode
 from ingester.workers import Workers
 from tests.commands import sluice
 from tests.deadly_worker import DEADLY
-from tests.integration.test_ingester import Ingester, StartNetwork, host, until_cursor
+from tests.ingesting import Ingester, StartNetwork, host, until_cursor
 from tests.integration.test_subscription import TOO_LARGE, Host, identity, said, serving
 
 EVERYTHING = LiveFilter(CollectionFilter(("*",)))

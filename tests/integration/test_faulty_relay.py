@@ -1,7 +1,6 @@
 """Relays that repeat, go back and break off, with verification and chain as they are by default: nothing is lost."""
 
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 from redis.asyncio import Redis
@@ -10,34 +9,11 @@ from common.repo_states import RepoStates
 from sluice.feed import error_frame
 from sluice.network import RecordedNetwork
 from sluice.recording import Recording
-from tests.integration.test_ingester import Ingester, StartNetwork, host, on_the_stream, recorded, until_cursor
+from tests.ingesting import StartIngester, StartNetwork, on_the_stream, recorded, until_cursor
 from tests.relays import with_frames
 from tests.tellers import jobs
 
 OpenRecording = Callable[[str], Recording]
-Start = Callable[..., Awaitable[Ingester]]
-
-
-@pytest.fixture
-async def start(redis_url: str) -> AsyncIterator[Start]:
-    """An ingester of this network, with nothing but what it needs to be told."""
-    started: list[Ingester] = []
-
-    async def starting(served: RecordedNetwork, **changes: str) -> Ingester:
-        environ = {
-            "REDIS_URL": redis_url,
-            "INGESTER_MODE": "firehose",
-            "INGESTER_RELAY_HOSTS": served.websocket_url,
-            "INGESTER_COLLECTIONS": "*",
-            "PLC_URL": served.url,
-            "OUTBOUND_ALLOW": host(served),
-        }
-        started.append(await Ingester(environ | changes).start())
-        return started[-1]
-
-    yield starting
-    for daemon in started:
-        await daemon.end(signal.SIGKILL)
 
 
 async def check_in_step(redis: Redis, served: RecordedNetwork, frames: list[bytes]) -> None:
@@ -50,7 +26,7 @@ async def check_in_step(redis: Redis, served: RecordedNetwork, frames: list[byte
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 async def test_numbers_that_come_twice_or_run_backwards_change_nothing(
-    redis: Redis, recording: OpenRecording, start: Start, workers: str
+    redis: Redis, recording: OpenRecording, ingester: StartIngester, workers: str
 ) -> None:
     """After every third frame it comes again, after every seventh the ten before it."""
     frames = list(recording("full").frames)
@@ -60,7 +36,7 @@ async def test_numbers_that_come_twice_or_run_backwards_change_nothing(
         told += [frame, *again, *([frame] if index % 3 == 0 else [])]
     told.append(frames[-1])
     async with RecordedNetwork(with_frames(recording("full"), told)) as served:
-        daemon = await start(served, INGESTER_WORKERS=workers)
+        daemon = await ingester(served, INGESTER_WORKERS=workers)
         await check_in_step(redis, served, frames)
         metrics = await daemon.metrics()
     restated = len(recorded(frames, restated=True)) - len(recorded(frames))
@@ -76,12 +52,12 @@ async def test_numbers_that_come_twice_or_run_backwards_change_nothing(
     ("name", "reason"), [("ConsumerTooSlow", "consumer_too_slow"), ("SomethingNew", "error_frame")]
 )
 async def test_errors_in_mid_stream_lose_and_repeat_nothing(
-    redis: Redis, network: StartNetwork, start: Start, name: str, reason: str
+    redis: Redis, network: StartNetwork, ingester: StartIngester, name: str, reason: str
 ) -> None:
     served = await network("basic")
     served.firehose.faults.cut_after = 7
     served.firehose.faults.last_words = error_frame(name)
-    daemon = await start(served)
+    daemon = await ingester(served)
     frames = list(served.recording.frames)
     await check_in_step(redis, served, frames)
     metrics = await daemon.metrics()
@@ -90,11 +66,11 @@ async def test_errors_in_mid_stream_lose_and_repeat_nothing(
 
 
 async def test_a_connection_that_ends_at_every_frame_keeps_everyone_in_step(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("basic")
     served.firehose.faults.cut_after = 1
-    daemon = await start(served)
+    daemon = await ingester(served)
     frames = list(served.recording.frames)
     await check_in_step(redis, served, frames)
     metrics = await daemon.metrics()

@@ -1,7 +1,7 @@
 """A labeler that is set by its DID is read where its document says, and followed when it moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -18,13 +18,11 @@ from ingester.followed_labeler import FollowedLabeler
 from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
 from tests.directory import Directory, identities
-from tests.integration.test_ingester import StartIngester, host, ingester, until_metric
+from tests.ingesting import StartIngester, StartNetwork, host, until_metric
 from tests.labelers import LABELER, document
 from tests.signed_repos import Signer
 from tests.waiting import until
 
-__all__ = ["ingester"]  # a fixture
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 SIGNER = Signer()
 KEY = f"label_live:cursor:{LABELER}"
 HERE, THERE = "https://here.example.com", "https://there.example.com"

@@ -12,20 +12,9 @@ from ingester import gaps
 from ingester.framing import FrameResult
 from ingester.gap_watch import GapWatch
 from ingester.gaps import CLOSED, COMPARING, Gap, GapLedger
-from sluice.network import RecordedNetwork
-from tests.integration.test_ingester import (
-    StartIngester,
-    host,
-    ingester,
-    labeler,
-    on_the_stream,
-    until_cursor,
-    until_log,
-)
+from tests.ingesting import StartIngester, StartNetwork, host, labeler, on_the_stream, until_cursor, until_log
 from tests.waiting import until
 
-__all__ = ["ingester"]  # a fixture
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 HOST = "relay.example.com"
 
 

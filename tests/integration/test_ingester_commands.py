@@ -12,22 +12,11 @@ from redis.asyncio import Redis
 from common.repo_states import RepoStates
 from ingester.gaps import Gap, GapLedger
 from ingester.switches import reading_key
-from sluice.network import RecordedNetwork
 from sluice.server import free_port
 from tests.commands import Ended, sluice
-from tests.integration.test_ingester import (
-    StartIngester,
-    host,
-    ingester,
-    on_the_stream,
-    recorded,
-    until_cursor,
-    until_metric,
-)
+from tests.ingesting import StartIngester, StartNetwork, host, on_the_stream, recorded, until_cursor, until_metric
 from tests.waiting import until
 
-__all__ = ["ingester"]  # a fixture
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 Run = Callable[..., Awaitable[Ended]]
 HOST = "relay.example.com"
 KEY = f"firehose_live:cursor:{HOST}"

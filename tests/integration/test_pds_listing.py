@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,12 +24,10 @@ from ingester.pages import RepoPages
 from ingester.pds_listing import PdsListings
 from ingester.repo_listing import Listed, RepoListing
 from sluice.network import RecordedNetwork
-from tests.integration.test_ingester import StartIngester, host, ingester, recorded
+from tests.ingesting import StartIngester, StartNetwork, host, recorded
 from tests.integration.test_repo_listing import none
 from tests.waiting import until
 
-__all__ = ["ingester"]  # a fixture
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 KEY = "ingester:hosts:cursor:relay"
 
 

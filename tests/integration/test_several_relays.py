@@ -15,7 +15,7 @@ from common.repo_states import Counts, RepoStates
 from sluice.network import RecordedNetwork
 from sluice.recording import Recording
 from tests.backfilling import backfiller, environment, idle, output
-from tests.integration.test_ingester import Event, Ingester, host, on_the_stream, recorded, until_cursor, until_metric
+from tests.ingesting import Event, StartIngester, host, on_the_stream, recorded, until_cursor, until_metric
 from tests.relays import did_of, inserted, retold, with_frames
 from tests.tellers import jobs
 from tests.waiting import until
@@ -23,7 +23,6 @@ from tests.waiting import until
 KILLS = int(os.environ.get("KILLS", "4"))
 OpenRecording = Callable[[str], Recording]
 Serve = Callable[..., Awaitable[RecordedNetwork]]
-Start = Callable[..., Awaitable[Ingester]]
 
 
 @pytest.fixture
@@ -34,30 +33,6 @@ async def serve() -> AsyncIterator[Serve]:
             return await stack.enter_async_context(RecordedNetwork(recording, pace=pace))
 
         yield serving
-
-
-@pytest.fixture
-async def start(redis_url: str) -> AsyncIterator[Start]:
-    """An ingester of these relays, the first of which is the directory too."""
-    started: list[Ingester] = []
-
-    async def starting(*relays: RecordedNetwork, **changes: str) -> Ingester:
-        environ = {
-            "REDIS_URL": redis_url,
-            "INGESTER_MODE": "firehose",
-            "INGESTER_RELAY_HOSTS": ",".join(relay.websocket_url for relay in relays),
-            "INGESTER_COLLECTIONS": "*",
-            "INGESTER_BATCH_TIMEOUT_MS": "50",
-            "PLC_URL": relays[0].url,
-            "OUTBOUND_ALLOW": host(relays[0]),
-            "DATA_IS_DISPOSABLE": "true",
-        }
-        started.append(await Ingester(environ | changes).start())
-        return started[-1]
-
-    yield starting
-    for daemon in started:
-        await daemon.end(signal.SIGKILL)
 
 
 def by_repo(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -76,11 +51,11 @@ async def check_told_once(redis: Redis, recording: Recording) -> None:
 
 @pytest.mark.parametrize("name", ["load-tiny", "full"])
 async def test_what_two_relays_tell_is_written_once(
-    redis: Redis, recording: OpenRecording, serve: Serve, start: Start, name: str
+    redis: Redis, recording: OpenRecording, serve: Serve, ingester: StartIngester, name: str
 ) -> None:
     one = await serve(recording(name), pace=1000)
     two = await serve(retold(recording(name), seed=5), pace=1300)
-    daemon = await start(one, two, INGESTER_BATCH_SIZE="40")
+    daemon = await ingester(one, two, INGESTER_BATCH_SIZE="40")
     await until_cursor(redis, one)
     await until_cursor(redis, two)
     await check_told_once(redis, one.recording)
@@ -92,11 +67,11 @@ async def test_what_two_relays_tell_is_written_once(
 
 
 async def test_two_ingesters_with_a_relay_each_write_it_once(
-    redis: Redis, recording: OpenRecording, serve: Serve, start: Start
+    redis: Redis, recording: OpenRecording, serve: Serve, ingester: StartIngester
 ) -> None:
     one = await serve(recording("load-tiny"), pace=1000)
     two = await serve(retold(recording("load-tiny"), seed=6), pace=1000)
-    daemons = [await start(one), await start(two, PLC_URL=one.url, OUTBOUND_ALLOW=host(one))]
+    daemons = [await ingester(one), await ingester(two, PLC_URL=one.url, OUTBOUND_ALLOW=host(one))]
     await until_cursor(redis, one)
     await until_cursor(redis, two)
     await check_told_once(redis, one.recording)
@@ -106,11 +81,11 @@ async def test_two_ingesters_with_a_relay_each_write_it_once(
 
 
 async def test_while_one_relay_stalls_the_other_goes_on_and_nothing_comes_twice(
-    redis: Redis, recording: OpenRecording, serve: Serve, start: Start
+    redis: Redis, recording: OpenRecording, serve: Serve, ingester: StartIngester
 ) -> None:
     one = await serve(recording("load-tiny"), pace=1000)
     two = await serve(retold(recording("load-tiny"), seed=7), pace=1000)
-    daemon = await start(one, two, INGESTER_IDLE_SECONDS="0.5")
+    daemon = await ingester(one, two, INGESTER_IDLE_SECONDS="0.5")
     await until_cursor(redis, one, 300)
     one.firehose.pause()
     await until_cursor(redis, two)
@@ -122,27 +97,27 @@ async def test_while_one_relay_stalls_the_other_goes_on_and_nothing_comes_twice(
 
 
 async def test_a_relay_that_is_added_begins_at_its_oldest_and_repeats_nothing(
-    redis: Redis, recording: OpenRecording, serve: Serve, start: Start
+    redis: Redis, recording: OpenRecording, serve: Serve, ingester: StartIngester
 ) -> None:
     one, two = await serve(recording("full")), await serve(retold(recording("full"), seed=8))
-    daemon = await start(one)
+    daemon = await ingester(one)
     await until_cursor(redis, one)
     await daemon.end()
-    daemon = await start(one, two)
+    daemon = await ingester(one, two)
     await until_cursor(redis, two)
     await check_told_once(redis, one.recording)
     assert (await daemon.metrics())["stream_events_total"] == 0
 
 
 async def test_what_a_relay_loses_is_fetched_from_the_repos(
-    redis: Redis, redis_url: str, recording: OpenRecording, serve: Serve, start: Start
+    redis: Redis, redis_url: str, recording: OpenRecording, serve: Serve, ingester: StartIngester
 ) -> None:
     """One frame of every fifty is lost on the way. Whoever was hit is fetched once, and then in step."""
     frames = list(recording("load-tiny").frames)
     lost = [frame for frame in frames[40::50] if b"#commit" in frame[:20]]
     kept = [frame for frame in frames if frame not in lost]
     relay = await serve(with_frames(recording("load-tiny"), kept))
-    daemon = await start(relay)
+    daemon = await ingester(relay)
     await until_cursor(redis, relay)
     queued = await jobs(redis)
     assert sorted(queued) == sorted((did, "broken_chain") for did in {did_of(frame) for frame in lost})
@@ -157,7 +132,7 @@ async def test_what_a_relay_loses_is_fetched_from_the_repos(
 
 
 async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fetched_then(
-    redis: Redis, redis_url: str, recording: OpenRecording, serve: Serve, start: Start
+    redis: Redis, redis_url: str, recording: OpenRecording, serve: Serve, ingester: StartIngester
 ) -> None:
     frames = list(recording("load-tiny").frames)
     busiest, _ = Counter(did_of(frame) for frame in frames[600:1800]).most_common(1)[0]
@@ -167,7 +142,7 @@ async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fe
         recording("load-tiny"), {index: ("#account", {"did": busiest} | body) for index, body in at.items()}
     )
     one, two = await serve(told), await serve(retold(told, seed=9))
-    daemon = await start(one)
+    daemon = await ingester(one)
     await until_cursor(redis, one)
     meanwhile = [event for event in recorded(told.frames) if event[2] == busiest and 601 < event[0] < 1202]
     assert len(meanwhile) > 5
@@ -180,7 +155,7 @@ async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fe
     assert (await output(redis))[busiest].whole
     await daemon.end()
     before = await on_the_stream(redis)
-    await start(one, two)
+    await ingester(one, two)
     await until_cursor(redis, two)
     assert await on_the_stream(redis) == before
     assert (await RepoStates(redis).counts()).desynchronised == 0
@@ -188,7 +163,11 @@ async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fe
 
 @pytest.mark.timeout(60 + 6 * KILLS)
 async def test_killed_at_any_moment_it_writes_every_event_of_two_relays_once(
-    redis: Redis, recording: OpenRecording, serve: Serve, start: Start, record_property: Callable[[str, object], None]
+    redis: Redis,
+    recording: OpenRecording,
+    serve: Serve,
+    ingester: StartIngester,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """`make kills` does it a hundred times. A moment is a number of frames that were sent, so it may be any."""
     seed = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
@@ -199,12 +178,12 @@ async def test_killed_at_any_moment_it_writes_every_event_of_two_relays_once(
     relays = [await serve(whole, pace), await serve(retold(whole, seed), pace)]
     for _ in range(KILLS):
         sent = relays[0].firehose.sent + chance.uniform(0, 2 * frames_a_life)
-        daemon = await start(*relays, INGESTER_BATCH_SIZE="25", INGESTER_BATCH_TIMEOUT_MS="20")
+        daemon = await ingester(*relays, INGESTER_BATCH_SIZE="25", INGESTER_BATCH_TIMEOUT_MS="20")
         await until(partial(has_come_to, redis, relays[0], sent))
         assert await daemon.end(signal.SIGKILL) == -signal.SIGKILL
     for relay in relays:
         relay.firehose.pace = None
-    await start(*relays)
+    await ingester(*relays)
     for relay in relays:
         await until_cursor(redis, relay)
     await check_told_once(redis, whole)

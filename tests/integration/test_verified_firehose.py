@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ from redis.asyncio import Redis
 from bench.machine import processes
 from common.streams import REPO_BACKFILL_HIGH
 from sluice.network import RecordedNetwork
-from tests.integration.test_ingester import (
+from tests.ingesting import (
     Ingester,
+    StartIngester,
     StartNetwork,
-    host,
     on_the_stream,
     recorded,
     until_cursor,
@@ -28,30 +27,6 @@ from tests.waiting import until
 
 ALICE, BOB = "did:plc:alicealicealicealicealic", "did:plc:bobbobbobbobbobbobbobbob"
 POSTS = [f"app.bsky.feed.post/3mfxgt2k7{number:04d}" for number in range(20)]
-Start = Callable[..., Awaitable[Ingester]]
-
-
-@pytest.fixture
-async def start(redis_url: str) -> AsyncIterator[Start]:
-    """An ingester of this network: `await start(served, INGESTER_WORKERS="0")`."""
-    started: list[Ingester] = []
-
-    async def starting(served: RecordedNetwork, **changes: str) -> Ingester:
-        environ = {
-            "REDIS_URL": redis_url,
-            "INGESTER_MODE": "firehose",
-            "INGESTER_RELAY_HOSTS": served.websocket_url,
-            "INGESTER_COLLECTIONS": "*",
-            "INGESTER_BATCH_TIMEOUT_MS": "50",
-            "PLC_URL": served.url,
-            "OUTBOUND_ALLOW": host(served),
-        }
-        started.append(await Ingester(environ | changes).start())
-        return started[-1]
-
-    yield starting
-    for daemon in started:
-        await daemon.end(signal.SIGKILL)
 
 
 class Account:
@@ -94,10 +69,10 @@ async def jobs(redis: Redis) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 async def test_a_whole_network_is_verified_and_told_in_its_order(
-    redis: Redis, network: StartNetwork, start: Start, workers: str
+    redis: Redis, network: StartNetwork, ingester: StartIngester, workers: str
 ) -> None:
     served = await network("load-tiny")
-    daemon = await start(served, INGESTER_WORKERS=workers)
+    daemon = await ingester(served, INGESTER_WORKERS=workers)
     await until_cursor(redis, served)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
     metrics = await daemon.metrics()
@@ -113,14 +88,14 @@ async def test_a_whole_network_is_verified_and_told_in_its_order(
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 async def test_what_is_forged_is_dropped_and_its_repo_fetched_and_the_rest_goes_on(
-    redis: Redis, network: StartNetwork, start: Start, workers: str
+    redis: Redis, network: StartNetwork, ingester: StartIngester, workers: str
 ) -> None:
     served = await network("basic")
     alice, bob = Account(served, ALICE, 5), Account(served, BOB, 6)
     alice.post(POSTS[0])
     alice.say(alice.write(POSTS[1]) | {"ops": []})
     bob.post(POSTS[2])
-    daemon = await start(served, INGESTER_WORKERS=workers)
+    daemon = await ingester(served, INGESTER_WORKERS=workers)
     await until_cursor(redis, served)
     metrics = await until_metric(daemon, "dropped_total reason=inversion_failed", lambda dropped: dropped == 1)
     assert await posts_of(redis, ALICE) == [POSTS[0]]
@@ -130,13 +105,13 @@ async def test_what_is_forged_is_dropped_and_its_repo_fetched_and_the_rest_goes_
 
 
 async def test_a_key_that_changes_in_mid_stream_costs_nothing(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("basic")
     alice = Account(served, ALICE, 5)
     for path in POSTS[:5]:
         alice.post(path)
-    daemon = await start(served)
+    daemon = await ingester(served)
     await until_cursor(redis, served)
     alice.rotate(6)
     alice.say_identity()
@@ -148,12 +123,12 @@ async def test_a_key_that_changes_in_mid_stream_costs_nothing(
 
 
 async def test_the_key_of_before_is_nobodys_once_it_has_changed(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("basic")
     alice = Account(served, ALICE, 5)
     alice.post(POSTS[0])
-    daemon = await start(served)
+    daemon = await ingester(served)
     await until_cursor(redis, served)
     forged = alice.write(POSTS[1])
     alice.rotate(6)
@@ -166,11 +141,11 @@ async def test_the_key_of_before_is_nobodys_once_it_has_changed(
 
 
 async def test_commits_wait_for_the_directory_and_none_is_lost(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("basic")
     served.faults.statuses["/did:plc:"] = 500
-    daemon = await start(served)
+    daemon = await ingester(served)
     waiting = await until_metric(daemon, "errors_by_reason_total reason=no_did_document", lambda errors: errors >= 3)
     assert waiting["stream_events_total"] < len(recorded(served.recording.frames))
     del served.faults.statuses["/did:plc:"]
@@ -182,29 +157,31 @@ async def test_commits_wait_for_the_directory_and_none_is_lost(
 
 
 async def test_one_document_that_cannot_be_had_stops_nobody_else(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("basic")
     alice, bob = Account(served, ALICE, 5), Account(served, BOB, 6)
     served.faults.statuses[ALICE] = 500
     alice.post(POSTS[0])
     bob.post(POSTS[1])
-    daemon = await start(served)
+    daemon = await ingester(served)
     await until_cursor(redis, served)
     assert (await posts_of(redis, ALICE), await posts_of(redis, BOB)) == ([], [POSTS[1]])
     assert [did for did, _ in await jobs(redis)] == [ALICE]
     assert (await daemon.metrics())["dropped_total reason=no_did_document"] == 1
 
 
-async def test_a_restart_asks_for_no_key_that_was_had_before(redis: Redis, network: StartNetwork, start: Start) -> None:
+async def test_a_restart_asks_for_no_key_that_was_had_before(
+    redis: Redis, network: StartNetwork, ingester: StartIngester
+) -> None:
     served = await network("basic")
     alice = Account(served, ALICE, 5)
     alice.post(POSTS[0])
-    daemon = await start(served)
+    daemon = await ingester(served)
     await until_cursor(redis, served)
     assert await daemon.end() == 0
     alice.post(POSTS[1])
-    again = await start(served)
+    again = await ingester(served)
     await until_cursor(redis, served)
     assert await posts_of(redis, ALICE) == POSTS[:2]
     assert (await again.metrics())["identity_lookups_total result=shared"] == served.requests[f"/{ALICE}"] == 1
@@ -220,10 +197,10 @@ def are_gone(pids: list[int]) -> bool:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 async def test_no_worker_outlives_the_daemon(
-    redis: Redis, network: StartNetwork, start: Start, signum: signal.Signals
+    redis: Redis, network: StartNetwork, ingester: StartIngester, signum: signal.Signals
 ) -> None:
     served = await network("basic")
-    daemon = await start(served, INGESTER_WORKERS="2")
+    daemon = await ingester(served, INGESTER_WORKERS="2")
     await until_cursor(redis, served)
     pids = workers_of(daemon)
     assert len(pids) == 2
@@ -232,27 +209,27 @@ async def test_no_worker_outlives_the_daemon(
 
 
 async def test_a_stop_that_reaches_the_workers_too_loses_nothing_in_hand(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     """As an operator's Ctrl-C does, or a supervisor that signals every process of a service."""
     served = await network("load-tiny", pace=1000)
-    daemon = await start(served, INGESTER_WORKERS="2")
+    daemon = await ingester(served, INGESTER_WORKERS="2")
     await until_cursor(redis, served, 200)
     for pid in workers_of(daemon):
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
     assert await daemon.end() == 0
     assert "a worker died, starting another" not in daemon.messages()
-    await start(served)
+    await ingester(served)
     await until_cursor(redis, served)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
 
 
 async def test_workers_killed_in_mid_stream_lose_and_repeat_nothing(
-    redis: Redis, network: StartNetwork, start: Start
+    redis: Redis, network: StartNetwork, ingester: StartIngester
 ) -> None:
     served = await network("load-tiny", pace=1000)
-    daemon = await start(served, INGESTER_WORKERS="2")
+    daemon = await ingester(served, INGESTER_WORKERS="2")
     for at_least in (300, 900, 1500):
         await until_cursor(redis, served, at_least)
         for pid in workers_of(daemon):
@@ -262,9 +239,9 @@ async def test_workers_killed_in_mid_stream_lose_and_repeat_nothing(
     assert (await daemon.metrics())["worker_deaths_total"] >= 3
 
 
-async def test_a_mode_that_is_none_is_refused_at_the_start(network: StartNetwork, start: Start) -> None:
+async def test_a_mode_that_is_none_is_refused_at_the_start(network: StartNetwork, ingester: StartIngester) -> None:
     served = await network("basic")
     for name, value in (("INGESTER_VERIFY", "maybe"), ("INGESTER_WORKERS", "1000")):
-        daemon = await start(served, **{name: value})
+        daemon = await ingester(served, **{name: value})
         assert await daemon.process.wait() == 2
         assert f"cannot start: {name}" in "".join(daemon.lines)

@@ -16,7 +16,7 @@ from sluice.drain import Watch
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
-from tests.integration.test_ingester import recorded
+from tests.ingesting import recorded
 from tests.pipeline.test_kills import Run, reached, wiring
 from tests.waiting import until
 
