@@ -11,8 +11,9 @@ from backfiller.metrics import CAR_BYTES
 from backfiller.spool import Spool
 from backfiller.unpack import Snapshot, unpack
 from common.collection_filter import CollectionFilter
+from common.did_documents import DidDocument
 from common.errors import BadInput, GiveUp, TryLater
-from common.identity import DidDocument, Identities
+from common.identity import Identities
 from common.syntax import FUTURE_SECONDS, tid_at
 
 P = ParamSpec("P")

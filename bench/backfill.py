@@ -22,8 +22,8 @@ from redis.asyncio import Redis
 
 from bench.machine import load, peak_rss_mb
 from bench.unpack import made
+from common.did_documents import did_key
 from common.events import RepoJob, encode_event
-from common.identity import did_key
 from common.redis_connection import open_redis
 from sluice.server import free_port
 from sluice.stack import embedded_redis

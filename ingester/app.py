@@ -7,8 +7,9 @@ from functools import partial
 
 from common.collection_filter import CollectionFilter
 from common.daemon import run_daemon
+from common.did_documents import is_resolvable
 from common.errors import BadInput, CannotStart
-from common.identity import Identities, is_resolvable
+from common.identity import Identities
 from common.logs import log_as_json
 from common.outbound import Outbound
 from common.redis_connection import check_redis, open_redis

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from yarl import URL
 
+from common.did_documents import DidDocument
 from common.errors import BadInput, GiveUp, TryLater
 from common.events import Label
-from common.identity import DidDocument, Identities
+from common.identity import Identities
 from common.keys import verify
 from common.retry import Backoff
 from ingester.accounts import Account

@@ -14,8 +14,9 @@ import time
 from types import TracebackType
 from typing import Self
 
+from common.did_documents import DidDocument
 from common.errors import BadInput, GiveUp, TryLater
-from common.identity import DidDocument, Identities
+from common.identity import Identities
 from common.keys import PublicKey
 from common.retry import Backoff
 from ingester.accounts import Account

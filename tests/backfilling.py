@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from backfiller.app import assembled
 from backfiller.settings import PREFIX, Settings
+from common.did_documents import did_key
 from common.events import RepoJob, encode_event
-from common.identity import did_key
 from common.settings import load
 from sluice.network import RecordedNetwork
 from sluice.recording import Recording

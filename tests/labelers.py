@@ -3,7 +3,7 @@
 from typing import Any
 
 from common.dag_cbor import encode
-from common.identity import did_key
+from common.did_documents import did_key
 from tests.signed_repos import Signer
 
 LABELER, ACCOUNT = "did:plc:labelerlabelerlabelerlab", "did:plc:accountaccountaccountacc"

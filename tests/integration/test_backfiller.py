@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from common.identity import did_key
+from common.did_documents import did_key
 from common.keys import key_in_document
 from common.syntax import tid_at
 from sluice.recording import Recording

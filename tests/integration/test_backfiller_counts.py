@@ -4,7 +4,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from common.dag_cbor import encode
-from common.identity import did_key
+from common.did_documents import did_key
 from tests.backfilling import Host, backfiller, enqueue, environment, host, idle, metric
 from tests.signed_repos import DID, Signer, record, repo
 from tests.waiting import until

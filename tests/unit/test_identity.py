@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from common import identity
+from common.did_documents import DidDocument, did_key, document_url, parse_document
 from common.errors import BadInput, GiveUp, TryLater
-from common.identity import DidDocument, Identities, did_key, document_url, parse_document
+from common.identity import Identities
 from common.keys import key_of_did_key
 from common.outbound import Outbound
 from common.redis_connection import open_redis

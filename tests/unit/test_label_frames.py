@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from common.dag_cbor import encode
+from common.did_documents import parse_document
 from common.events import encode_event
-from common.identity import parse_document
 from common.keys import key_of_multikey, verify
 from indexer.lexicon_formats import normalised
 from ingester.accounts import units
