@@ -58,7 +58,10 @@ class FrameWriter:
         if answer[0] == b"FENCED":
             raise Fenced(answer[1].decode())
         self._room.observe(answer[1])
-        return str(answer[2].decode())
+        verdicts = str(answer[2].decode())
+        if len(verdicts) != len(frames):  # the cursor is where we wanted it, by another's batch that began elsewhere
+            raise Fenced(new)
+        return verdicts
 
 
 class RepoStates:

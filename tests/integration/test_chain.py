@@ -303,6 +303,15 @@ async def test_a_second_reader_of_one_host_is_fenced_and_moves_nothing(redis: Re
     assert (await written(redis), await status(redis)) == ([rev(1)], "w+")
 
 
+async def test_a_second_reader_whose_batch_ends_where_the_others_did_is_fenced(redis: Redis, host: Teller) -> None:
+    late = Teller(redis)
+    await host.commit(1)
+    await host.commit(2)
+    with pytest.raises(Fenced):
+        await late.commits(1, 2)
+    assert (await written(redis), await status(redis)) == ([rev(1), rev(2)], "w+")
+
+
 async def test_a_cursor_that_is_set_back_writes_again_and_moves_nothing(redis: Redis, host: Teller) -> None:
     await host.identity()
     for number in (1, 2, 3):
