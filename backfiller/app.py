@@ -82,12 +82,13 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
     )
     shared = _Shared(settings, redis, threads, room, outbound)
     lanes = [_lane(shared, stream, at_once) for stream, at_once in _at_once(settings).items()]
-    metrics.BYTES_IN_HAND.set_function(lambda: shared.spools.memory.in_hand)
-    metrics.BYTES_ON_DISK.set_function(lambda: shared.spools.disk.in_hand)
-    metrics.HOSTS_AT_REST.set_function(lambda: shared.permits.left_alone("host_at_rest"))
-    metrics.HOSTS_DOWN.set_function(lambda: shared.permits.left_alone("host_down"))
+    metrics.BYTES_IN_HAND.labels("memory").set_function(lambda: shared.spools.memory.in_hand)
+    metrics.BYTES_IN_HAND.labels("disk").set_function(lambda: shared.spools.disk.in_hand)
+    metrics.HOSTS_LEFT_ALONE.labels("ratelimited").set_function(lambda: shared.permits.left_alone("host_at_rest"))
+    metrics.HOSTS_LEFT_ALONE.labels("down").set_function(lambda: shared.permits.left_alone("host_down"))
     metrics.CAPACITY.set(sum(lane.jobs_in_hand for lane in lanes))
     metrics.PARKED.set_function(lambda: sum(lane.parking.parked for lane in lanes))
+    metrics.PARKING_FULL.set_function(lambda: any(lane.parking.is_full for lane in lanes))
     services = [service for lane in lanes for service in (lane.run, lane.consumer.hold, lane.parking.return_due)]
     return [*services, shared.rechecks().run, _gauges(settings, redis).run]
 
@@ -119,16 +120,13 @@ class _Shared:
             seats=_jobs_in_hand(settings.concurrency) // 8,
             permit=self.permits.ask,
         )
-        self.identities = Identities(
-            outbound, settings.plc_url, shared=redis, on_lookup=lambda how: metrics.LOOKUPS.labels(how).inc()
-        )
+        self.identities = Identities(outbound, settings.plc_url, shared=redis)
 
     def rechecks(self) -> Rechecks:
         return Rechecks(
             self.redis,
             self.settings.backfill_stream,
             self.ledger.recheck_key,
-            on_queued=metrics.RECHECKS.inc,
             on_waiting=metrics.WAITING_RECHECKS.set,
         )
 
@@ -146,7 +144,7 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
     )
     return Backfiller(
         consumer,
-        parking=Parking(shared.redis, consumer, mark=settings.parked_high_water_mark, on_full=metrics.parking),
+        parking=Parking(shared.redis, consumer, mark=settings.parked_high_water_mark),
         ledger=shared.ledger,
         settlements=Settlements(
             shared.redis, consumer, shared.ledger, settings.dlq_stream, recheck_seconds=settings.recheck_seconds

@@ -27,18 +27,10 @@ UNREADABLE = Counter("backfiller_records_unreadable", "Records of processed repo
 OUTCOMES = Counter("backfiller_repo_outcomes", "Jobs finished, by how.", ["outcome"])
 FAILURES_BY_REASON = Counter("backfiller_failures_by_reason", "Tries that failed, by reason.", ["reason"])
 DEFERRALS = Counter("backfiller_deferrals", "Jobs parked without using up a try, by reason.", ["reason"])
-RECHECKS = Counter("backfiller_rechecks", "Repos that were not to be had, queued to be looked at again.")
 WAITING_RECHECKS = Gauge("backfiller_rechecks_waiting", "Repos that were not to be had, to be looked at again in time.")
 PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
 PARKING_FULL = Gauge("backfiller_parking_full", "1 while as many jobs are parked as may be, and no others are taken.")
-PARKING_FULL_SECONDS = Counter(
-    "backfiller_parking_full_seconds", "Seconds for which no job was taken because as many were parked as may be."
-)
 CAPACITY = Gauge("backfiller_repo_capacity", "Jobs that can be in hand at once.")
-LAST_SUCCESS = Gauge("backfiller_last_success_timestamp_seconds", "Unix time of the last repo processed; 0 before it.")
-CAR_BYTES = Histogram(
-    "backfiller_car_bytes", "Size of the repos downloaded.", buckets=[4.0**power for power in range(5, 15)]
-)
 REPO_SECONDS = Histogram(
     "backfiller_repo_duration_seconds",
     "Time from the start of a try to its end.",
@@ -48,11 +40,14 @@ REPO_SECONDS = Histogram(
 PRESSURE = Gauge("backfiller_backpressure_active", "1 while the output is full and jobs wait for it.")
 PRESSURE_SECONDS = Counter("backfiller_backpressure_seconds", "Seconds that the output was full.")
 PRESSURE_TIMES = Counter("backfiller_backpressure_activations", "Times that the output became full.")
-BYTES_IN_HAND = Gauge("backfiller_bytes_in_hand", "Bytes of repos in memory and not yet all on the output.")
-BYTES_ON_DISK = Gauge("backfiller_bytes_on_disk", "Bytes of repos in files and not yet all on the output.")
-HOSTS_AT_REST = Gauge("backfiller_hosts_ratelimited", "PDS hosts that asked to be left alone for now.")
-HOSTS_DOWN = Gauge("backfiller_hosts_down", "PDS hosts that did not answer and are left alone for now.")
-LOOKUPS = Counter("backfiller_identity_lookups", "Identities looked up, by where the answer was.", ["result"])
+BYTES_IN_HAND = Gauge(
+    "backfiller_bytes_in_hand", "Bytes of repos in memory or on disk and not yet all on the output.", ["where"]
+)
+HOSTS_LEFT_ALONE = Gauge(
+    "backfiller_hosts_left_alone",
+    "PDS hosts that are not asked for now: they asked for a rest (ratelimited), or did not answer (down).",
+    ["state"],
+)
 
 # no try takes longer than its download may (app.py), so that this is long enough for all of them at once
 PROGRESS = Progress(
@@ -72,8 +67,6 @@ for _reason in DEFERRED:
     DEFERRALS.labels(_reason)
 for _end in ENDS:
     REPO_SECONDS.labels(_end)
-for _result in ("memory", "shared", "network", "failed"):
-    LOOKUPS.labels(_result)
 
 
 def failed(reason: str) -> None:
@@ -92,7 +85,6 @@ def finished(outcome: str) -> None:
     OUTCOMES.labels(outcome).inc()
     if outcome == DONE:
         PROCESSED.inc()
-        LAST_SUCCESS.set_to_current_time()
 
 
 def parked(reason: str, *, deferred: bool) -> None:
@@ -117,11 +109,6 @@ def pressure(stream: str, active: bool, seconds: float) -> None:
         PRESSURE_TIMES.inc()
     PRESSURE.set(active)
     PRESSURE_SECONDS.inc(seconds)
-
-
-def parking(full: bool, seconds: float) -> None:
-    PARKING_FULL.set(full)
-    PARKING_FULL_SECONDS.inc(seconds)
 
 
 def sampled(input_streams: Iterable[str], firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:

@@ -6,8 +6,6 @@ mark of their own: while as many are parked no other job is taken, the stream fi
 """
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -55,17 +53,19 @@ class Parking:
         consumer: StreamConsumer,
         *,
         mark: int = DEFAULT_MARK,
-        on_full: Callable[[bool, float], None] = lambda full, seconds: None,
     ) -> None:
-        """`mark`: parked jobs at which `wait` waits; `on_full` hears whether they do, and for how many seconds more."""
+        """`mark`: parked jobs at which it is full."""
         self.parked = 0  # as last seen
         self._mark = mark
-        self._on_full = on_full
         self._consumer = consumer
         self._stream = consumer.stream
         self._parked = f"{consumer.stream}:parked"
         self._park = redis.register_script(_PARK)
         self._return_due = redis.register_script(_RETURN_DUE)
+
+    @property
+    def is_full(self) -> bool:
+        return self.parked >= self._mark
 
     async def park(self, delivery: Delivery, job: bytes, seconds: float, stop: asyncio.Event) -> None:
         args: list[str | bytes | int] = [self._consumer.group, delivery.id, int(seconds * 1000), job]
@@ -75,13 +75,8 @@ class Parking:
 
     async def wait(self, stop: asyncio.Event) -> bool:
         """Until fewer are parked than may be: they come back as they are due. False if told to stop meanwhile."""
-        while self.parked >= self._mark:
-            self._on_full(True, 0.0)
-            started = time.monotonic()
-            stopped = await stopped_within(stop, SHORTEST_SLEEP_SECONDS)
-            full = not stopped and self.parked >= self._mark
-            self._on_full(full, time.monotonic() - started)
-            if stopped:
+        while self.is_full:
+            if await stopped_within(stop, SHORTEST_SLEEP_SECONDS):
                 return False
         return True
 

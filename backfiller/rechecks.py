@@ -17,14 +17,11 @@ REASON = "recheck"
 
 # Of many backfillers that look, one finds the DID still there.
 _QUEUE = """
-local queued = 0
 for i = 2, #ARGV, 2 do
   if redis.call('ZREM', KEYS[2], ARGV[i]) == 1 then
     redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i + 1])
-    queued = queued + 1
   end
 end
-return queued
 """
 
 
@@ -37,13 +34,11 @@ class Rechecks:
         stream: str,
         key: str,
         *,
-        on_queued: Callable[[int], None] = lambda count: None,
         on_waiting: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._redis = redis
         self._stream = stream
         self._key = key
-        self._on_queued = on_queued
         self._on_waiting = on_waiting
         self._queue = redis.register_script(_QUEUE)
 
@@ -60,6 +55,6 @@ class Rechecks:
             args: list[str | bytes] = [JOB_FIELD]
             for did in due:
                 args += [did, encode_event(RepoJob(did=did.decode(), reason=REASON))]
-            self._on_queued(await self._queue(keys=[self._stream, self._key], args=args))
+            await self._queue(keys=[self._stream, self._key], args=args)
         self._on_waiting(await self._redis.zcard(self._key))
         return len(due)

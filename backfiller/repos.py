@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from typing import ParamSpec, TypeVar
 
 from backfiller.download import Downloads
-from backfiller.metrics import CAR_BYTES
 from backfiller.spool import Spool
 from backfiller.unpack import Snapshot, unpack
 from common.collection_filter import CollectionFilter
@@ -71,7 +70,6 @@ class Repos:
         if key is None and self._verify_signatures:
             raise BadInput("no_key", did)
         await self._downloads.car(document.pds, did, spool)
-        CAR_BYTES.observe(spool.size)
         key = key if self._verify_signatures else None
         snapshot = await self._threads(unpack, spool.contents(), did, key, self.collections)
         refuse_future(snapshot)

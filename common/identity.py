@@ -4,10 +4,10 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from common.did_documents import DidDocument, document_url, parse_document
@@ -23,6 +23,10 @@ AGING_SECONDS = 3600.0
 REFRESH_AFTER_SECONDS = 10.0
 DIRECTORY_QUESTIONS = 16
 DIRECTORY_REST_SECONDS = 10.0
+
+LOOKUPS = Counter("sluice_identity_lookups", "DID documents looked up, by where the answer was.", ["result"])
+for _result in ("memory", "shared", "network", "failed"):
+    LOOKUPS.labels(_result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,11 @@ class Identities:
         *,
         shared: Redis | None = None,
         capacity: int = 20_000,
-        on_lookup: Callable[[str], None] = lambda result: None,
     ) -> None:
-        """`on_lookup` hears how each question was answered: "memory", "shared", "network", "failed"."""
         self._outbound = outbound
         self._plc_url = plc_url
         self._shared = SharedDocuments(shared, KEPT_SECONDS) if shared is not None else None
         self._capacity = capacity
-        self._on_lookup = on_lookup
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._under_way: dict[str, asyncio.Event] = {}
         self._directory = asyncio.Semaphore(DIRECTORY_QUESTIONS)
@@ -72,7 +73,7 @@ class Identities:
                 break
             await under_way.wait()
         else:
-            self._on_lookup("memory")
+            LOOKUPS.labels("memory").inc()
         if isinstance(answer.outcome, DidDocument):
             return answer.outcome
         raise answer.outcome.with_traceback(None)
@@ -131,10 +132,10 @@ class Identities:
         try:
             document = await self._fetch(did)
         except (BadInput, TryLater, GiveUp) as error:
-            self._on_lookup("failed")
+            LOOKUPS.labels("failed").inc()
             kept = NOT_FOUND_KEPT_SECONDS if isinstance(error, GiveUp) else FAILURE_KEPT_SECONDS
             return _Answer(error, time.monotonic(), time.monotonic() + kept)
-        self._on_lookup("network")
+        LOOKUPS.labels("network").inc()
         if self._shared is not None:
             await self._shared.put(document)
         return _Answer(document, time.monotonic(), time.monotonic() + KEPT_SECONDS)
@@ -170,6 +171,6 @@ class Identities:
         document = await self._shared.get(did) if self._shared is not None else None
         if document is None:
             return None
-        self._on_lookup("shared")
+        LOOKUPS.labels("shared").inc()
         # as old as it may be: a refresh never takes it for news
         return _Answer(document, -math.inf, time.monotonic() + KEPT_SECONDS)

@@ -31,7 +31,6 @@ LAG_SECONDS = Gauge(
     ["stream", "group"],
 )
 HIGH_WATER = Gauge("sluice_stream_high_water", "Length at which writers wait.", ["stream"])
-SAMPLED = Gauge("sluice_stream_sample_timestamp_seconds", "Unix time of the last sample of the streams.")
 MEMORY = Gauge("sluice_redis_memory_bytes", "Memory that Redis uses, and its maxmemory where it has one.", ["kind"])
 POOL = Gauge("sluice_redis_pool_connections", "Connections to Redis: busy, or idle in the pool.", ["state"])
 
@@ -126,7 +125,6 @@ class StreamGauges:
                 LAG_SECONDS.labels(stream, group).set(sample.lag_seconds or 0.0)
                 PENDING.labels(stream, group).set(sample.pending)
                 OLDEST.labels(stream, group).set(sample.oldest_pending_age_seconds)
-        SAMPLED.set_to_current_time()
         self._on_sample(samples)
 
     def _forget(self) -> None:

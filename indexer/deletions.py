@@ -35,12 +35,12 @@ class DeletionCheck:
         try:
             hosted = await self._is_hosted(check.did)
         except (TryLater, BadInput) as failure:
-            metrics.DELETIONS.labels("failed").inc()
+            metrics.ACCOUNT_TASKS.labels("deletion", "failed").inc()
             log.info("deletion not confirmed", extra={"did": check.did, "error": str(failure)})
             async with self._database.transaction() as session:
                 await postpone(session, TABLE, check, jittered(check.attempts + 1, 5.0, LONGEST_WAIT_SECONDS))
             return
-        metrics.DELETIONS.labels("still_hosted" if hosted else "removed").inc()
+        metrics.ACCOUNT_TASKS.labels("deletion", "still_hosted" if hosted else "removed").inc()
         async with self._database.transaction() as session:
             if not hosted:
                 await remove_account(session, check.did, check.time)

@@ -30,13 +30,13 @@ class HandleLookup:
         try:
             handle = await self._verified_handle(check.did)
         except (TryLater, BadInput, GiveUp) as failure:
-            metrics.HANDLE_CHECKS.labels("failed").inc()
+            metrics.ACCOUNT_TASKS.labels("handle", "failed").inc()
             wait = jittered(check.attempts + 1, 10.0, LONGEST_WAIT_SECONDS)
             log.info("handle not looked up", extra={"did": check.did, "error": str(failure), "seconds": wait})
             async with self._database.transaction() as session:
                 await postpone(session, TABLE, check, wait)
             return
-        metrics.HANDLE_CHECKS.labels("verified" if handle else "unverified").inc()
+        metrics.ACCOUNT_TASKS.labels("handle", "verified" if handle else "unverified").inc()
         try:
             await self._write(check, handle)
         except asyncpg.UniqueViolationError:  # somebody was given this handle at the same moment; now they hold it

@@ -75,11 +75,17 @@ FRESHNESS = Histogram(
 LAST_COMMIT = Gauge("indexer_last_commit_timestamp_seconds", "Unix time of the newest commit.", ["stream"])
 POOL = Gauge("indexer_db_pool_connections", "Connections to Postgres: busy, or idle in the pool.", ["state"])
 POOL_MAX = Gauge("indexer_db_pool_max_connections", "Most connections to Postgres that this process opens.")
-HANDLE_CHECKS = Counter("indexer_handle_checks_total", "Handles looked up, by result.", ["result"])
-HANDLE_RESULTS = ("verified", "unverified", "failed")
-DELETIONS = Counter("indexer_account_deletions_total", "Accounts said to be deleted, by what followed.", ["result"])
-RESYNCS = Counter("indexer_resync_jobs_total", "Repos of accounts that came back, queued to be fetched again.")
-DELETION_RESULTS = ("removed", "still_hosted", "failed")
+ACCOUNT_TASKS = Counter(
+    "indexer_account_tasks_total",
+    "What is done for accounts off the hot path: handles looked up, deletions checked, repos of those that came back"
+    " queued to be fetched again; by how it ended.",
+    ["kind", "result"],
+)
+ACCOUNT_TASK_RESULTS = {
+    "handle": ("verified", "unverified", "failed"),
+    "deletion": ("removed", "still_hosted", "failed"),
+    "resync": ("queued",),
+}
 
 # a stream has entries that nobody takes, or a batch in hand that gets no further
 PROGRESS = Progress(
@@ -90,14 +96,13 @@ PROGRESS = Progress(
 
 _DATA_FAULTS = ("invalid_record", "foreign_subject", "not_storable", "future_rev")
 
-for _counter, _names in (
-    (OUTCOMES, OUTCOME_NAMES),
-    (DEAD_LETTERS, DEAD_LETTER_REASONS),
-    (HANDLE_CHECKS, HANDLE_RESULTS),
-    (DELETIONS, DELETION_RESULTS),
-):
-    for _name in _names:
-        _counter.labels(_name)
+for _outcome in OUTCOME_NAMES:
+    OUTCOMES.labels(_outcome)
+for _reason in DEAD_LETTER_REASONS:
+    DEAD_LETTERS.labels(_reason)
+for _kind, _results in ACCOUNT_TASK_RESULTS.items():
+    for _result in _results:
+        ACCOUNT_TASKS.labels(_kind, _result)
 
 
 def batch_timer(stream: str) -> AbstractContextManager[Any]:

@@ -147,7 +147,6 @@ class Connection:
         if notice.kind == INFO:
             fields = {"notice": notice.name, "detail": notice.text, "cursor": self.started_at}
             if notice.name == "OutdatedCursor" and self.started_at:
-                self._meter.outdated.inc()
                 self._on_outdated()
                 log.error("the host no longer has the events after our cursor", extra=fields)
             else:
@@ -157,7 +156,6 @@ class Connection:
     def _drop_replayed(self, result: FrameResult) -> None:
         """The event at the cursor itself may come again; anything else is a host whose sequence runs backwards."""
         self._account.received(result.received, 0, {"replayed": result.received})
-        self._meter.regressions.inc()
         if result.seq != self.started_at and not self._complained:
             self._complained = True
             fields = {"seq": result.seq, "after": self.position}

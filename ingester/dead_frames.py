@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 
 from common.redis_connection import outlast_unless_cancelled
 from common.syntax import utc_text
-from ingester.metrics import FRAMES_BURIED
 
 FRAMES = "ingester:dead_frames"  # a hash: what they are, by id
 AGES = "ingester:dead_frames:ages"  # a sorted set: their ids, by when they were buried
@@ -79,8 +78,7 @@ class Burial:
             at=utc_text(now),
         )
         arguments: list[str | bytes | int] = [dead.id, _encoder.encode(dead), int(now.timestamp() * 1000), MOST_FRAMES]
-        if await outlast_unless_cancelled(lambda: self._script(keys=[FRAMES, AGES], args=arguments)):
-            FRAMES_BURIED.labels(self._source).inc()
+        await outlast_unless_cancelled(lambda: self._script(keys=[FRAMES, AGES], args=arguments))
 
 
 async def buried(redis: Redis) -> AsyncIterator[DeadFrame]:

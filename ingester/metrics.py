@@ -54,11 +54,6 @@ LENGTHS = {
 }
 
 FRAMES = Counter("ingester_frames", "Websocket messages, by type.", ["source", "kind"])
-FRAMES_BURIED = Counter(
-    "ingester_frames_buried", "Frames given up: unreadable, too large or deadly; `sluice dead` shows them.", ["source"]
-)
-for _name in ("firehose", "labeler"):
-    FRAMES_BURIED.labels(_name)
 DROPPED = Counter("ingester_dropped", f"Units that were of no use, by reason. {_ACCOUNT}", ["source", "reason"])
 ERRORS_BY_REASON = Counter("ingester_errors_by_reason", "ingester_errors by reason.", ["source", "reason"])
 PRESSURE_SECONDS = Counter("ingester_backpressure_seconds", "Time that writers waited for room.", ["stream"])
@@ -72,14 +67,6 @@ LAST_FRAME = Gauge(
 LAST_EVENT = Gauge(
     "ingester_upstream_last_event_timestamp_seconds", "Event time of the newest batch.", ["source", "host"]
 )
-REGRESSIONS = Counter(
-    "ingester_upstream_seq_regressions", "Frames whose seq was not above the one before.", ["source", "host"]
-)
-OUTDATED = Counter(
-    "ingester_upstream_outdated_cursor",
-    "OutdatedCursor notices: the host no longer had the events after our cursor.",
-    ["source", "host"],
-)
 GAPS = Counter(
     "ingester_gaps", "Gaps written into the ledger: what a source skipped or could not say.", ["source", "kind"]
 )
@@ -87,9 +74,6 @@ GAPS_UNCLOSED = Gauge(
     "ingester_gaps_unclosed", "Gaps of the ledger that have not been made good; all ingesters share it.", ["source"]
 )
 PDS_DUE = Gauge("ingester_pds_hosts_due", "PDSes whose repos are to be listed now; all ingesters share them.")
-PDS_LISTINGS = Counter("ingester_pds_listings", "Listings of a PDS, by how they ended: listed or failed.", ["outcome"])
-for _outcome in ("listed", "failed"):
-    PDS_LISTINGS.labels(_outcome)
 PAUSED = Gauge(
     "ingester_source_paused",
     "1 while people have paused this source, else 0. The labelers set by DID are called by-did-1 and so on.",
@@ -125,13 +109,9 @@ def count_judged(results: Mapping[str, int], queued: Mapping[str, int]) -> None:
 
 
 PROVEN = Counter("ingester_commits", "Commits and syncs by what was proven of them; docs/architecture.md.", ["result"])
-LOOKUPS = Counter("ingester_identity_lookups", "Look-ups of DID documents, by where they ended.", ["result"])
-WORKERS = Gauge("ingester_workers", "Worker processes that are up.")
 WORKER_DEATHS = Counter("ingester_worker_deaths", "Worker processes that died, or were ended for hanging.")
 for _proof in Proof:
     PROVEN.labels(_proof)
-for _result in ("memory", "shared", "network", "failed"):
-    LOOKUPS.labels(_result)
 
 # events come in and go nowhere
 PROGRESS = Progress(
@@ -156,8 +136,6 @@ class HostMeter:
         self._connected = CONNECTED.labels(source, host)
         self._last_frame = LAST_FRAME.labels(source, host)
         self._last_event = LAST_EVENT.labels(source, host)
-        self.regressions = REGRESSIONS.labels(source, host)
-        self.outdated = OUTDATED.labels(source, host)
         self.is_connected = False
 
     @contextmanager

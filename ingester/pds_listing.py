@@ -14,7 +14,7 @@ from common.redis_connection import outlast
 from common.streams import REPO_BACKFILL
 from ingester.cursors import cursor_key
 from ingester.host_listing import HOSTS_DUE
-from ingester.metrics import PDS_DUE, PDS_LISTINGS
+from ingester.metrics import PDS_DUE
 from ingester.repo_listing import RepoListing
 
 LOOK_SECONDS = 5.0
@@ -73,13 +73,11 @@ class PdsListings:
             finally:
                 ended.set()
         if is_listed:
-            PDS_LISTINGS.labels("listed").inc()
             await outlast(stop, lambda: self._redis.delete(cursor_key(REPO_BACKFILL, host)))
             await self._due(host, time.time() + self._repeat_seconds if self._repeat_seconds else math.inf, stop)
         elif stop.is_set():
             await self._due(host, 0.0, stop)
         else:
-            PDS_LISTINGS.labels("failed").inc()
             log.warning("this PDS does not list its repos, trying again in an hour", extra={"host": host})
             await self._due(host, time.time() + RETRY_SECONDS, stop)
 

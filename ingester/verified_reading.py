@@ -12,7 +12,6 @@ from ingester.accounts import FIREHOSE, Account
 from ingester.connection import Reading
 from ingester.controls import LiveFilter
 from ingester.frame_reader import FrameReader
-from ingester.metrics import LOOKUPS
 from ingester.reading_ahead import ReadAhead, Reader
 from ingester.settings import Settings
 from ingester.signing_keys import SigningKeys
@@ -28,13 +27,7 @@ async def verified_reading(
 ) -> AsyncIterator[Reading]:
     """For all hosts of the firehose; what is known of accounts is shared with the backfillers, in Redis."""
     mode = Mode(settings.verify)
-    identities = Identities(
-        outbound,
-        settings.plc_url,
-        shared=redis,
-        capacity=IDENTITIES_KEPT,
-        on_lookup=lambda result: LOOKUPS.labels(result).inc(),
-    )
+    identities = Identities(outbound, settings.plc_url, shared=redis, capacity=IDENTITIES_KEPT)
     async with AsyncExitStack() as stack:
         keys = await stack.enter_async_context(SigningKeys(identities, Account(FIREHOSE)))
         reader: Reader = FrameReader(mode, filter)

@@ -16,7 +16,7 @@ from common.keys import PublicKey
 from common.retry import Backoff
 from ingester.controls import LiveFilter
 from ingester.frame_reader import KeyAnswer, Outcome
-from ingester.metrics import WORKER_DEATHS, WORKERS
+from ingester.metrics import WORKER_DEATHS
 from ingester.verification import Mode
 from ingester.worker_process import LENGTH, Reply, Request, packed, unpacked
 
@@ -145,8 +145,7 @@ class Workers:
             async with self._process() as worker:
                 is_there = await worker.reply(START_SECONDS) is not None
                 if is_there:
-                    with WORKERS.track_inprogress():
-                        has_replied = await self._feed(worker, number, in_hand)
+                    has_replied = await self._feed(worker, number, in_hand)
                     backoff = Backoff() if has_replied else backoff
             code = worker.process.returncode or 0
             if not is_there and code >= 0:

@@ -153,9 +153,7 @@ THROUGHPUT = Row(
         graph(
             "Handles and accounts",
             "Handles looked up, by result; deletions checked, repos queued to be fetched again.",
-            per_second("indexer_handle_checks_total", "result", "handle {{result}}"),
-            per_second("indexer_account_deletions_total", "result", "account {{result}}"),
-            per_second("indexer_resync_jobs_total", legend="resync"),
+            per_second("indexer_account_tasks_total", "kind, result"),
             unit="cps",
         ),
     ),

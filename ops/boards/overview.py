@@ -52,11 +52,10 @@ HEALTH = Row(
             width=3,
         ),
         number(
-            "Look at the streams",
-            "Age of the newest one. Above a minute, what the boards say of streams is missing.",
-            "time() - min(sluice_stream_sample_timestamp_seconds)",
-            unit="s",
-            steps=((None, "green"), (60, "red")),
+            "Servers answer",
+            "0 while a daemon gets no answer from Redis or Postgres: what the boards say of streams is then missing.",
+            "min(sluice_dependency_up)",
+            steps=((None, "red"), (1, "green")),
             width=3,
         ),
         number(

@@ -44,6 +44,6 @@ async def test_a_host_that_asked_for_a_rest_shows_until_it_is_over(redis: Redis,
         serve(pds, signer, slow_down, repo({f"{PATH}2": record("good")}, signer))
         await enqueue(redis, [DID])
         async with backfiller(environment(redis_url, pds.url)):
-            await until(lambda: metric("backfiller_hosts_ratelimited") == 1)
+            await until(lambda: metric("backfiller_hosts_left_alone", state="ratelimited") == 1)
             await until(lambda: idle(redis))
-            assert metric("backfiller_hosts_ratelimited") == 0
+            assert metric("backfiller_hosts_left_alone", state="ratelimited") == 0

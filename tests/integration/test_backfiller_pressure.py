@@ -119,7 +119,7 @@ async def test_repos_that_find_no_room_in_memory_go_to_disk(
         return response
 
     def in_hand() -> tuple[float, float]:
-        return metric("backfiller_bytes_in_hand"), metric("backfiller_bytes_on_disk")
+        return metric("backfiller_bytes_in_hand", where="memory"), metric("backfiller_bytes_in_hand", where="disk")
 
     async with host() as pds:
         for did in sizes:

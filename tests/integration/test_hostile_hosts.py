@@ -181,7 +181,8 @@ async def settled(hostile_answer: Answer, redis: Redis, redis_url: str, **settin
 
 
 def nothing_is_in_hand() -> bool:
-    return not any(metric(f"backfiller_{name}") for name in ("repos_running", "bytes_in_hand", "bytes_on_disk"))
+    held = [metric("backfiller_bytes_in_hand", where=where) for where in ("memory", "disk")]
+    return not any([metric("backfiller_repos_running"), *held])
 
 
 async def ended(pds: Host, redis: Redis, environ: dict[str, str]) -> None:

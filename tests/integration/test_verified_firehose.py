@@ -79,8 +79,8 @@ async def test_a_whole_network_is_verified_and_told_in_its_order(
     kinds = served.recording.count_operations().frames
     assert metrics["commits_total result=whole"] == kinds["#commit"]
     assert metrics["commits_total result=signed"] == kinds["#sync"]
-    assert metrics["workers"] == int(workers)
-    assert metrics["identity_lookups_total result=network"] >= len(served.recording.dids)
+    assert len(workers_of(daemon)) == int(workers)
+    assert metrics["sluice_identity_lookups_total result=network"] >= len(served.recording.dids)
     assert metrics["dropped_total source=firehose"] == metrics["dropped_total reason=duplicate"]
     assert metrics.unaccounted == 0
     assert await jobs(redis) == []
@@ -184,7 +184,7 @@ async def test_a_restart_asks_for_no_key_that_was_had_before(
     again = await ingester(served)
     await until_cursor(redis, served)
     assert await posts_of(redis, ALICE) == POSTS[:2]
-    assert (await again.metrics())["identity_lookups_total result=shared"] == served.requests[f"/{ALICE}"] == 1
+    assert (await again.metrics())["sluice_identity_lookups_total result=shared"] == served.requests[f"/{ALICE}"] == 1
 
 
 def workers_of(daemon: Ingester) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from common import identity
 from common.did_documents import DidDocument, did_key, document_url, parse_document
@@ -315,12 +316,20 @@ async def test_a_did_web_on_a_port_or_in_a_private_network_is_not_asked() -> Non
             assert refusal.value.reason == reason
 
 
+def lookups() -> dict[str, float]:
+    name, results = "sluice_identity_lookups_total", ("memory", "shared", "network", "failed")
+    return {result: REGISTRY.get_sample_value(name, {"result": result}) or 0.0 for result in results}
+
+
 async def test_a_shared_cache_that_is_away_is_as_if_it_were_empty() -> None:
-    heard: list[str] = []
+    before = lookups()
     async with (
         open_redis("redis://127.0.0.1:1") as nowhere,
-        identities(Directory({DID: document()}), shared=nowhere, on_lookup=heard.append) as resolver,
+        identities(Directory({DID: document()}), shared=nowhere) as resolver,
     ):
         assert (await resolver.resolve(DID)).signing_key == KEY
         await resolver.resolve(DID)
-    assert heard == ["network", "memory"]
+    assert {result: now - before[result] for result, now in lookups().items()} == {
+        **{"network": 1, "memory": 1},
+        **{"shared": 0, "failed": 0},
+    }
