@@ -185,6 +185,15 @@ def test_prometheus_scrapes_every_daemon_where_it_listens() -> None:
     assert {kind: targets for kind, targets in scraped().items() if kind in PORTS} == running
 
 
+def test_the_status_page_asks_every_daemon_and_can_do_no_more() -> None:
+    page = services()["status"]
+    assert page["command"] == ["status", "--serve", "--host", "0.0.0.0"]  # noqa: S104 - of its container
+    assert set(page["environment"]["SLUICE_TARGETS"].split(",")) == set().union(*(scraped()[kind] for kind in PORTS))
+    assert page["ports"] == ["127.0.0.1:4180:4180"]
+    assert page["networks"] == ["metrics"]
+    assert not page.keys() & {"secrets", "volumes"}
+
+
 def test_prometheus_can_reach_what_it_scrapes() -> None:
     hosts = {target.partition(":")[0] for targets in scraped().values() for target in targets} - {"localhost"}
     assert hosts >= {"alertmanager", "redis-exporter", "postgres-exporter", "node-exporter"}
@@ -264,7 +273,7 @@ def test_containers_are_confined_and_limited(name: str) -> None:
     assert {"mem_limit", "cpus", "pids_limit", "logging", "stop_grace_period"} <= set(container)
     assert container["restart"] == ("no" if name == "migrate" else "unless-stopped")
     assert all(port.startswith("127.0.0.1:") for port in container.get("ports", []))
-    assert "healthcheck" in container or container["image"].startswith("sluice:")
+    assert "healthcheck" in container or name in {"migrate", *daemons()}
 
 
 def test_large_repos_go_to_a_disk_that_the_backfillers_may_write_to() -> None:
