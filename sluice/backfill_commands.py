@@ -1,31 +1,27 @@
 """`sluice backfill` and `sluice resync`: repos for the backfillers to fetch, or CAR files to load at once."""
 
 import asyncio
-import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from backfiller.ledger import Entry, Ledger
 from backfiller.outcomes import DONE
-from backfiller.settings import PREFIX, Settings
+from backfiller.settings import Settings
 from common.errors import BadInput, CannotStart, GiveUp, TryLater
 from common.events import Priority
 from common.outbound import Outbound
-from common.redis_connection import check_redis, is_outage, open_redis
-from common.settings import load
 from common.syntax import is_did
 from sluice.backfill_queue import BackfillQueue, Outcomes, Queued
 from sluice.car_files import CarLoader, car_files
+from sluice.connecting import backfiller_redis
 from sluice.process_exit import ended_by
 from sluice.rate_column import RateColumn
 from sluice.repo_sources import DidFile, Listed, RepoList, RepoSource
@@ -105,7 +101,7 @@ def resync(
 
 async def _backfill(request: Request) -> int:
     request.checked()
-    async with command_redis() as (redis, settings), AsyncExitStack() as stack:
+    async with backfiller_redis() as (redis, settings), AsyncExitStack() as stack:
         outbound = await stack.enter_async_context(Outbound(allow=settings.outbound_allow))
         try:
             if request.car:
@@ -194,17 +190,3 @@ def progress(verb: str) -> Progress:
     """A bar with rate and remaining time, on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn())
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
-
-
-@asynccontextmanager
-async def command_redis() -> AsyncIterator[tuple[Redis, Settings]]:
-    """The Redis of the backfillers and their settings. Raises CannotStart, also where Redis goes away meanwhile."""
-    settings = load(Settings, {"BACKFILLER_CONSUMER": "sluice", **os.environ}, PREFIX)
-    async with open_redis(settings.redis_url) as redis:
-        await check_redis(redis, disposable=True)
-        try:
-            yield redis, settings
-        except (RedisError, OSError) as error:
-            if not is_outage(error):
-                raise
-            raise CannotStart(f"redis went away: {error}; the same command goes on where this one stopped") from error

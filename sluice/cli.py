@@ -22,7 +22,7 @@ from sluice.cursor_commands import cursor_app
 from sluice.dead_commands import dead_app
 from sluice.demo import Demo, Options, Servers
 from sluice.gap_commands import gaps_app
-from sluice.look_commands import explain, status_app, top, verify
+from sluice.look_commands import explain, status_app, thresholds, top, verify
 from sluice.process_exit import ended_by
 from sluice.reindex import reindex
 from sluice.replay import replay
@@ -31,7 +31,6 @@ from sluice.source_commands import filter_app, source_app
 from sluice.status_backfill import status_backfill
 from sluice.status_page import serving
 from sluice.up import run as run_up
-from sluice.upkeep_commands import restore_cursors, save_cursors, thresholds
 
 RECORDINGS = Path(__file__).parent / "recordings"
 PAGE_LOOK_SECONDS = 1.0
@@ -187,8 +186,6 @@ app.command(rich_help_panel=FETCH)(reindex)
 app.command(rich_help_panel=FETCH)(replay)
 app.add_typer(dead_app, name="dead", rich_help_panel=FETCH)
 app.command(rich_help_panel=LOOK)(thresholds)
-app.command(rich_help_panel=RUN)(save_cursors)
-app.command(rich_help_panel=RUN)(restore_cursors)
 
 
 def main() -> None:

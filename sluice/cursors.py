@@ -1,113 +1,95 @@
-"""`sluice save-cursors` and `restore-cursors`: the positions that go with a backup of Postgres.
+"""The ingester's cursors in Redis: reading them, and moving one that nobody reads from."""
 
-A cursor stands for everything up to it being in Redis. Once that has also left Redis it is in Postgres, so a backup
-begun then holds it; restored, it is complete again from these cursors on. What is read twice changes nothing.
-"""
-
-import asyncio
-import json
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from common.chain import KEY as CHAIN
-from common.errors import CannotStart
-from common.redis_connection import open_redis
-from common.settings import load
 from common.streams import FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
-from ingester.settings import Settings
+from ingester.accounts import FIREHOSE, LABELER, LISTING
+from ingester.cursors import cursor_key
+from ingester.gaps import CLOSED, Gap, GapLedger
+from ingester.switches import reading_key
 
-LOOK_SECONDS = 0.5
-STREAMS = (FIREHOSE_LIVE, LABEL_LIVE)
-# where lists of repos have been read to, what became of each repo, and the end of its chain
-KNOWN_REPOS = (f"{REPO_BACKFILL}:cursor:*", f"{REPO_BACKFILL}:outcome*", f"{CHAIN}*")
+STREAMS = {FIREHOSE_LIVE: FIREHOSE.name, LABEL_LIVE: LABELER.name, REPO_BACKFILL: LISTING.name}
 
-
-async def print_saved(environ: Mapping[str, str]) -> int:
-    """Raises CannotStart."""
-    async with _redis(environ) as redis:
-        sys.stdout.write(json.dumps(await save(redis)) + "\n")
-    return 0
-
-
-async def set_back(environ: Mapping[str, str], path: Path, *, list_again: bool) -> int:
-    """Raises CannotStart."""
-    saved = read(Path("/dev/stdin") if path == Path("-") else path)
-    async with _redis(environ) as redis:
-        changed = await restore(redis, saved, list_again=list_again)
-    sys.stderr.write("".join(f"{key}\n" for key in changed))
-    return 0
+# KEYS: cursor, who reads. ARGV: what should stand there ('' for nothing), what shall.
+_SET = """
+if redis.call('EXISTS', KEYS[2]) == 1 or (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
 
 
-@asynccontextmanager
-async def _redis(environ: Mapping[str, str]) -> AsyncIterator[Redis]:
-    async with open_redis(load(Settings, environ, prefix="INGESTER_").redis_url) as redis:
-        try:
-            await redis.ping()
-        except RedisError as error:
-            raise CannotStart(f"redis does not answer: {error}; check REDIS_URL") from error
-        yield redis
+class Refused(Exception):
+    """A cursor is not moved; the message says why, and what to do."""
 
 
-async def save(redis: Redis) -> dict[str, str]:
-    """Key -> position, as of now. Returns when Postgres holds all that they cover: as soon as indexers have done it."""
-    cursors = {key: await _text(redis, key) for stream in STREAMS for key in await _keys(redis, stream)}
-    await asyncio.gather(*(_until_done(redis, stream) for stream in STREAMS))
-    return cursors
+@dataclass(frozen=True)
+class Cursor:
+    """`position` is '' if there is none yet, `is_read` whether an ingester reads from it now."""
+
+    stream: str
+    host: str
+    position: str
+    is_read: bool
+
+    @property
+    def key(self) -> str:
+        return cursor_key(self.stream, self.host)
 
 
-async def restore(redis: Redis, cursors: dict[str, str], *, list_again: bool) -> list[str]:
-    """Keys that were set, and what was forgotten. A running ingester notices, and goes on from there.
-
-    `list_again`: forgets what is known of every repo, so that all are listed and fetched again: those too that were
-    fetched since the backup.
-    """
-    for key, position in cursors.items():
-        await redis.set(key, position)
-    forgotten = [pattern for pattern in KNOWN_REPOS if await _forget(redis, pattern)] if list_again else []
-    return [*cursors, *forgotten]
+async def all_cursors(redis: Redis, *streams: str) -> list[Cursor]:
+    """In the order of the streams, then by host."""
+    found = []
+    for stream in streams or STREAMS:
+        start = cursor_key(stream, "")
+        keys = sorted([key.decode() async for key in redis.scan_iter(match=f"{start}*", count=1000)])
+        found += [await cursor(redis, stream, key.removeprefix(start)) for key in keys]
+    return found
 
 
-async def _forget(redis: Redis, pattern: str) -> int:
-    keys = [key async for key in redis.scan_iter(match=pattern, count=1000)]
-    for start in range(0, len(keys), 1000):
-        await redis.unlink(*keys[start : start + 1000])
-    return len(keys)
-
-
-def read(path: Path) -> dict[str, str]:
-    """What `save` has written. Raises CannotStart."""
-    starts = tuple(f"{stream}:cursor:" for stream in STREAMS)
-    try:
-        cursors = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CannotStart(f"{path}: {error}") from error
-    if not isinstance(cursors, dict) or not all(
-        key.startswith(starts) and isinstance(position, str) and position.isdecimal()
-        for key, position in cursors.items()
-    ):
-        raise CannotStart(f"{path} does not hold what `sluice save-cursors` writes")
-    return cursors
-
-
-async def _keys(redis: Redis, stream: str) -> list[str]:
-    return sorted([str(key, "utf-8") async for key in redis.scan_iter(match=f"{stream}:cursor:*")])
-
-
-async def _text(redis: Redis, key: str) -> str:
+async def cursor(redis: Redis, stream: str, host: str) -> Cursor:
+    key = cursor_key(stream, host)
     stored: Any = await redis.get(key)
-    return (stored or b"0").decode()
+    is_read = bool(await redis.exists(reading_key(key)))
+    return Cursor(stream, host, (stored or b"").decode(errors="replace"), is_read)
 
 
-async def _until_done(redis: Redis, stream: str) -> None:
-    """Finished entries are deleted: what stands in the stream now is done when nothing up to the last of it is left."""
-    newest = await redis.xrevrange(stream, count=1)
-    last = newest[0][0] if newest else None
-    while last and await redis.xrange(stream, max=last, count=1):
-        sys.stderr.write(f"waiting until the indexers have done what is in {stream}\n")
-        await asyncio.sleep(LOOK_SECONDS)
+def refuse_if_read(found: Cursor) -> None:
+    """Raises Refused."""
+    if found.is_read:
+        name = f"{STREAMS[found.stream]}/{found.host}"
+        raise Refused(
+            f"an ingester reads from {found.host}: stop it, or sluice source pause {name}; wait 15 s if killed"
+        )
+
+
+async def move(redis: Redis, found: Cursor, position: str, *, by: str) -> str:
+    """What has been done, as a sentence; `by` says by whom or what. The ledger of gaps has it before it is done: a
+    cursor that is past something must never be alone in knowing it. Raises Refused.
+    """
+    refuse_if_read(found)
+    if found.position == position:
+        return f"{found.key} is {position} already"
+    ledger, gap = GapLedger(redis), _skipped(found, position, by)
+    await ledger.record(gap)
+    if not await redis.eval(_SET, 2, found.key, reading_key(found.key), found.position, position):
+        for recorded in await ledger.all():
+            if recorded.id == gap.id:
+                await ledger.close(recorded)
+        raise Refused(f"{found.key} has changed meanwhile, or an ingester has begun to read; try again")
+    return f"{found.key} was {found.position or 'not there'} and is {position}; {gap.why}"
+
+
+def _skipped(found: Cursor, position: str, by: str) -> Gap:
+    """What the ledger says of it. Where events come again, or none were promised yet, there is nothing to make good."""
+    before = found.position
+    old, new = (int(text) if text.isdecimal() else 0 for text in (before, position))
+    why = f"set {by} to {position}"
+    if before:
+        result = "what is between was not read" if new > old else "events come again"
+        why = f"set {'forward' if new > old else 'back'} {by} from {before} to {position}: {result}"
+    gap = Gap(source=STREAMS[found.stream], host=found.host, kind="cursor_set", after=old, why=why)
+    return gap if before and new > old else replace(gap, before=new, state=CLOSED)

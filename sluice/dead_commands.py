@@ -17,7 +17,7 @@ from backfiller.settings import Settings
 from common.errors import BadInput, CannotStart
 from common.settings import load
 from indexer.settings import Settings as IndexerSettings
-from sluice.backfill_commands import command_redis
+from sluice.connecting import backfiller_redis
 from sluice.dead_letters import KINDS, RECORD, DeadLetters, Letter, RepoLetters, chosen, record_letters
 from sluice.frame_letters import FrameLetters
 from sluice.process_exit import ended_by
@@ -137,7 +137,7 @@ async def _places(kind: str) -> AsyncIterator[list[DeadLetters]]:
     """Raises CannotStart."""
     if kind not in ("", *KINDS):
         raise CannotStart(f"--kind {kind}: choose repo, record or frame")
-    async with command_redis() as (redis, settings), AsyncExitStack() as stack:
+    async with backfiller_redis() as (redis, settings), AsyncExitStack() as stack:
         yield [place for place in await _opened(redis, settings, kind, stack) if kind in ("", place.kind)]
 
 
@@ -146,7 +146,10 @@ async def _opened(redis: Redis, settings: Settings, kind: str, stack: AsyncExitS
     if kind in ("", RECORD):
         indexer = load(IndexerSettings, os.environ, prefix="INDEXER_")
         records = record_letters(redis, indexer.database_url, indexer.database_schema)
-        places.append(await stack.enter_async_context(records))
+        try:
+            places.append(await stack.enter_async_context(records))
+        except CannotStart as refusal:
+            raise CannotStart(f"{refusal} (--kind repo and --kind frame need no Postgres)") from None
     return places
 
 

@@ -15,6 +15,7 @@ from common.errors import BadInput, CannotStart
 from common.events import EVENT_FIELD, JOB_FIELD, LABELS_FIELD, RepoJob, decode_job, encode_event
 from common.streams import LABEL_LIVE
 from indexer.names import Names
+from sluice.connecting import connected
 
 REPO, RECORD, FRAME = "repo", "record", "frame"
 KINDS = (REPO, RECORD, FRAME)
@@ -127,16 +128,11 @@ class RecordLetters:
 @asynccontextmanager
 async def record_letters(redis: Redis, database_url: str, schema: str) -> AsyncIterator[RecordLetters]:
     """Raises CannotStart."""
-    try:
-        connection = await asyncpg.connect(database_url)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise CannotStart(f"postgres does not answer: {error}; check DATABASE_URL, or ask for --kind repo") from error
-    try:
-        yield RecordLetters(redis, connection, schema)
-    except asyncpg.UndefinedTableError as error:
-        raise CannotStart(f"{error}; check DATABASE_SCHEMA, or run sluice migrate") from error
-    finally:
-        await connection.close()
+    async with connected(database_url) as connection:
+        try:
+            yield RecordLetters(redis, connection, schema)
+        except asyncpg.UndefinedTableError as error:
+            raise CannotStart(f"{error}; check DATABASE_SCHEMA, or run sluice migrate") from error
 
 
 def _repo_letter(id: str, fields: dict[bytes, bytes]) -> Letter:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingester.gaps import CLOSED, Gap, GapLedger
-from sluice.ingester_redis import ingester_redis
+from sluice.connecting import ingester_redis
 from sluice.process_exit import ended_by
 
 gaps_app = typer.Typer()

@@ -1,4 +1,4 @@
-"""Commands that look: status, top, explain and verify."""
+"""Commands that look: status, top, explain, verify and thresholds."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from sluice.report import OK, WAITING, document
 from sluice.status_page import PORT, serving
 from sluice.targets import addresses, look
 from sluice.terminal import status_view, top_view
+from sluice.thresholds import run as run_thresholds
 from sluice.verify import Plan
 from sluice.verify import run as run_verify
 
@@ -94,6 +95,18 @@ def verify(
     """
     plan = Plan(addresses(target), within, event, prometheus, dashboards)
     ended_by(run_verify(os.environ, plan, as_json=as_json))
+
+
+def thresholds(
+    prometheus: Annotated[str, typer.Option(help="A Prometheus that has our rules.")] = "http://127.0.0.1:9090",
+    hours: Annotated[int, typer.Option(min=1, help="How far to look back.")] = 24,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Show the limits of alerts beside what was measured, and what they could be. Change them in ops/rules/.
+
+    Ends with 0, with 1 if a limit was reached for more than a moment, with 2 if there is nobody to ask.
+    """
+    ended_by(run_thresholds(prometheus, hours, as_json=as_json))
 
 
 async def _status(targets: Sequence[str], *, as_json: bool) -> int:

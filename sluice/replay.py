@@ -33,7 +33,7 @@ from ingester.subscription import Subscription, websocket_client
 from ingester.upstream import Upstream, upstreams
 from ingester.verified_reading import verified_reading
 from sluice.backfill_commands import progress
-from sluice.ingester_redis import ingester_redis
+from sluice.connecting import ingester_redis
 from sluice.process_exit import ended_by
 
 BATCH = 500

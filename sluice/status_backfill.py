@@ -17,7 +17,8 @@ from backfiller.permits import Permits
 from backfiller.settings import Settings
 from common.errors import BadInput
 from common.events import JOB_FIELD, decode_job
-from sluice.backfill_commands import command_redis, told
+from sluice.backfill_commands import told
+from sluice.connecting import backfiller_redis
 from sluice.process_exit import ended_by
 
 SAMPLE = 5_000
@@ -61,7 +62,7 @@ def status_backfill(
 
 
 async def _status(shown: int, *, as_json: bool) -> int:
-    async with command_redis() as (redis, settings):
+    async with backfiller_redis() as (redis, settings):
         status = await backfill_status(redis, settings)
     if as_json:
         sys.stdout.write(json.dumps(asdict(status)) + "\n")
@@ -71,7 +72,7 @@ async def _status(shown: int, *, as_json: bool) -> int:
 
 
 async def _status_of(dids: Sequence[str], *, as_json: bool) -> int:
-    async with command_redis() as (redis, settings):
+    async with backfiller_redis() as (redis, settings):
         entries = await Ledger(redis, settings.backfill_stream).known_of(dids)
     if as_json:
         known = {did: entry and asdict(entry) for did, entry in zip(dids, entries, strict=True)}

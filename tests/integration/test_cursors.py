@@ -8,7 +8,10 @@ import pytest
 from redis.asyncio import Redis
 
 from common.errors import CannotStart
-from sluice.cursors import KNOWN_REPOS, read, restore, save
+from ingester.gaps import GapLedger
+from ingester.switches import reading_key
+from sluice.cursors import Refused
+from sluice.saved_cursors import KNOWN_REPOS, read, restore, save
 from tests.commands import sluice
 from tests.waiting import until
 
@@ -41,10 +44,29 @@ async def _looked_at(redis: Redis, command: str, since: int = 0) -> int:
 async def test_cursors_are_set_back_and_repos_forgotten_only_on_request(redis: Redis) -> None:
     known = {LISTING: "page", "repo_backfill:outcome:00001": "x", "repo_chain": "x", "repo_chain:1": "x"}
     await redis.mset({FIREHOSE: "90", LABELS: "9", **known})
-    assert await restore(redis, {FIREHOSE: "40"}, list_again=False) == [FIREHOSE]
+    [told] = await restore(redis, {FIREHOSE: "40"}, list_again=False)
+    assert told == f"{FIREHOSE} was 90 and is 40; set back to a backup from 90 to 40: events come again"
     assert await redis.mget(FIREHOSE, LABELS, *known) == [b"40", b"9", b"page", b"x", b"x", b"x"]
-    assert await restore(redis, {FIREHOSE: "40"}, list_again=True) == [FIREHOSE, *KNOWN_REPOS]
+    unchanged, *forgotten = await restore(redis, {FIREHOSE: "40"}, list_again=True)
+    assert unchanged == f"{FIREHOSE} is 40 already"
+    assert [sentence.split()[2] for sentence in forgotten] == list(KNOWN_REPOS)
     assert await redis.mget(FIREHOSE, LABELS, *known) == [b"40", b"9", None, None, None, None]
+
+
+async def test_what_is_skipped_or_comes_again_by_a_restore_stands_in_the_ledger(redis: Redis) -> None:
+    """Back: nothing is missing. Forward, upon a Redis that is older than the backup: that is a gap."""
+    await redis.mset({FIREHOSE: "90", LABELS: "9"})
+    await restore(redis, {FIREHOSE: "40", LABELS: "20"}, list_again=False)
+    found = {gap.source: (gap.kind, gap.after, gap.before, gap.state) for gap in await GapLedger(redis).all()}
+    assert found == {"firehose": ("cursor_set", 90, 40, "closed"), "labeler": ("cursor_set", 9, None, "open")}
+
+
+async def test_nothing_is_restored_while_an_ingester_reads_any_of_it(redis: Redis) -> None:
+    await redis.mset({FIREHOSE: "90", LABELS: "9", reading_key(LABELS): "1", "repo_chain": "x"})
+    with pytest.raises(Refused, match="sluice source pause labeler/labeler"):
+        await restore(redis, {FIREHOSE: "40", LABELS: "7"}, list_again=True)
+    assert await redis.mget(FIREHOSE, LABELS, "repo_chain") == [b"90", b"9", b"x"]
+    assert await GapLedger(redis).all() == []
 
 
 @pytest.mark.parametrize(
@@ -59,12 +81,12 @@ def test_a_file_that_holds_something_else_is_refused(text: str, tmp_path: Path) 
 
 async def test_the_commands_save_and_restore(redis: Redis, redis_url: str, tmp_path: Path) -> None:
     await redis.set(FIREHOSE, "40")
-    saved = await sluice("save-cursors", folder=tmp_path, environ={"REDIS_URL": redis_url})
+    saved = await sluice("cursor", "save", folder=tmp_path, environ={"REDIS_URL": redis_url})
     assert (saved.code, json.loads(saved.out)) == (0, {FIREHOSE: "40"})
     (tmp_path / "cursors.json").write_text(saved.out)
     await redis.set(FIREHOSE, "90")
     restored = await sluice(
-        "restore-cursors", str(tmp_path / "cursors.json"), folder=tmp_path, environ={"REDIS_URL": redis_url}
+        "cursor", "restore", str(tmp_path / "cursors.json"), folder=tmp_path, environ={"REDIS_URL": redis_url}
     )
-    assert (restored.code, restored.error) == (0, f"{FIREHOSE}\n")
+    assert (restored.code, restored.error, "was 90 and is 40" in restored.out) == (0, "", True)
     assert await redis.get(FIREHOSE) == b"40"
