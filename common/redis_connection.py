@@ -104,7 +104,7 @@ async def check_redis(redis: Redis, *, disposable: bool) -> None:
     try:
         info: dict[str, Any] = {**await redis.info("memory"), **await redis.info("persistence")}
     except (*_OUTAGES, AuthenticationError, ResponseError) as error:
-        raise CannotStart(f"redis does not answer: {error}; check REDIS_URL") from error
+        raise CannotStart(f"redis does not answer: {str(error).rstrip('.')}; check REDIS_URL") from error
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
         raise CannotStart(
             f"redis has maxmemory-policy {policy}, which silently drops whole streams; set it to noeviction"

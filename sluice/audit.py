@@ -17,6 +17,7 @@ from indexer.audit import Report, audit
 from indexer.database import Database
 from indexer.refusals import BROKEN
 from indexer.settings import Settings
+from sluice.tables import plain_table
 
 SHOWN = 20
 
@@ -74,9 +75,7 @@ def print_report(report: Report) -> None:
 
 
 def _columns(report: Report) -> Table:
-    table = Table("column", title="counts", title_justify="left")
-    table.add_column("checked", justify="right")
-    table.add_column("differing", justify="right")
+    table = plain_table("column", "#checked", "#differing")
     for column, checked in report.checked.items():
         table.add_row(column, f"{checked:,}", f"{report.differing[column]:,}")
     return table
@@ -86,10 +85,7 @@ def _differences(report: Report) -> Table:
     differences = sum(report.differing.values())
     shown = report.differences[:SHOWN]
     title = "differences" if differences == len(shown) else f"the first {len(shown)} of {differences:,} differences"
-    table = Table("column", title=title, title_justify="left")
-    table.add_column("key", overflow="fold")
-    table.add_column("stored", justify="right")
-    table.add_column("counted", justify="right")
+    table = plain_table("column", "key", "#stored", "#counted", title=title)
     for found in shown:
         stored = "no row" if found.stored is None else f"{found.stored:,}"
         table.add_row(f"{found.aggregate}.{found.column}", found.key, stored, f"{found.counted:,}")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from sluice.look_commands import explain, status_app, thresholds, top, verify
 from sluice.process_exit import ended_by
 from sluice.reindex import reindex
 from sluice.replay import replay
+from sluice.shell_environment import environment_file
 from sluice.show import ProgressView, print_json, print_result
 from sluice.source_commands import filter_app, source_app
 from sluice.status_backfill import status_backfill
@@ -34,7 +36,8 @@ from sluice.up import run as run_up
 
 RECORDINGS = Path(__file__).parent / "recordings"
 PAGE_LOOK_SECONDS = 1.0
-TRY, RUN, LOOK, FETCH = "Try it", "Run it", "Look at what runs", "Fetch, and mend"
+TRY, RUN, LOOK = "Try it", "Run it", "Look at what runs"
+FETCH, STEER = "Fetch, and mend", "Steer the ingester"
 SHIPPED = RECORDINGS / "full.tar.zst"
 
 app = typer.Typer(
@@ -45,11 +48,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-app.add_typer(gaps_app, name="gaps")
-app.add_typer(cursor_app, name="cursor")
-app.add_typer(source_app, name="source")
-app.add_typer(filter_app, name="filter")
 
 RedisUrl = Annotated[str, typer.Option(help="A Redis that runs already; without it one is started.")]
 PostgresUrl = Annotated[str, typer.Option(help="A Postgres that runs already; without it one is started.")]
@@ -116,7 +114,6 @@ def migrate() -> None:
     ended_by(_migrate())
 
 
-@app.command(rich_help_panel=LOOK)
 def audit(
     sample: Annotated[int, typer.Option(min=1, help="Random keys of each aggregate to compare.")] = 10_000,
     all_keys: Annotated[bool, typer.Option("--all", help="Compare every key; this reads all that is counted.")] = False,
@@ -161,7 +158,9 @@ async def _play(options: Options, *, until_drained: bool, as_json: bool) -> int:
             result = await player.play()
         (print_json if as_json else print_result)(result)
         if not until_drained:
+            environment = environment_file(player.pipeline, recorded=True)
             sys.stderr.write("everything is indexed; the daemons stay up until Ctrl-C\n")
+            sys.stderr.write(f"for sluice status, explain and others in another terminal:  . {environment}\n")
             with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C is how this is meant to end
                 await asyncio.Event().wait()
     return 1 if result.account.faults else 0
@@ -175,17 +174,20 @@ async def _migrate() -> int:
     return 0
 
 
-app.command(rich_help_panel=LOOK)(top)
-app.command(rich_help_panel=LOOK)(explain)
-app.command(rich_help_panel=LOOK)(verify)
+_COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
+    LOOK: (top, explain, verify, audit, thresholds),
+    FETCH: (backfill, resync, replay, reindex),
+}
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
 status_app.command("backfill")(status_backfill)
 app.add_typer(status_app, name="status", rich_help_panel=LOOK)
-app.command(rich_help_panel=FETCH)(backfill)
-app.command(rich_help_panel=FETCH)(resync)
-app.command(rich_help_panel=FETCH)(reindex)
-app.command(rich_help_panel=FETCH)(replay)
+app.add_typer(gaps_app, name="gaps", rich_help_panel=LOOK)
 app.add_typer(dead_app, name="dead", rich_help_panel=FETCH)
-app.command(rich_help_panel=LOOK)(thresholds)
+app.add_typer(source_app, name="source", rich_help_panel=STEER)
+app.add_typer(filter_app, name="filter", rich_help_panel=STEER)
+app.add_typer(cursor_app, name="cursor", rich_help_panel=STEER)
 
 
 def main() -> None:

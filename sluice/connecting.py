@@ -43,7 +43,7 @@ async def connected_redis(redis_url: str) -> AsyncIterator[Redis]:
         try:
             await redis.ping()
         except (RedisError, OSError) as error:
-            raise CannotStart(f"redis does not answer: {error}; check REDIS_URL") from error
+            raise CannotStart(f"redis does not answer: {str(error).rstrip('.')}; check REDIS_URL") from error
         try:
             yield redis
         except RedisError as error:

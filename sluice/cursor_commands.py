@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from common.streams import FIREHOSE_LIVE, REPO_BACKFILL
+from ingester.cursors import LISTING_DONE
 from sluice import saved_cursors
 from sluice.connecting import ingester_redis
 from sluice.cursors import STREAMS, Refused, all_cursors, cursor, move, refuse_if_read
 from sluice.process_exit import ended_by
+from sluice.tables import plain_table
 
 cursor_app = typer.Typer(
-    no_args_is_help=True, help="Where the ingester is with each host. Configured as the ingester is: REDIS_URL."
+    no_args_is_help=True, help="Where the ingester is with each host.\n\nConfigured as the ingester is: REDIS_URL."
 )
 Host = Annotated[str, typer.Argument(help="As `sluice cursor show` calls it: bsky.network.")]
 Stream = Annotated[str, typer.Option(help=f"Which of the host's cursors: {', '.join(STREAMS)}.")]
@@ -82,9 +83,10 @@ async def _show(*, as_json: bool) -> int:
     if not found:
         sys.stdout.write("there is no cursor yet: no ingester has stored anything in this Redis\n")
         return 0
-    table = Table("stream", "host", "cursor", "read from now")
+    table = plain_table("stream", "host", "cursor", "read from now")
     for each in found:
-        table.add_row(each.stream, each.host, each.position, "yes" if each.is_read else "no")
+        position = "listed to its end" if each.position == LISTING_DONE else each.position
+        table.add_row(each.stream, each.host, position, "yes" if each.is_read else "no")
     Console().print(table)
     return 0
 

@@ -21,6 +21,7 @@ from sluice.connecting import backfiller_redis
 from sluice.dead_letters import KINDS, RECORD, DeadLetters, Letter, RepoLetters, chosen, record_letters
 from sluice.frame_letters import FrameLetters
 from sluice.process_exit import ended_by
+from sluice.tables import plain_table
 
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: repos and frames given up, entries Postgres refused.")
 
@@ -86,7 +87,7 @@ async def _list(kind: str, reason: str, limit: int, *, as_json: bool) -> int:
         return 0
     if shown:
         Console().print(_table(shown))
-    counts = ", ".join(f"{number:,} {kind} {why}" for (kind, why), number in sorted(reasons.items()))
+    counts = ", ".join(f"{kind} {why}: {number:,}" for (kind, why), number in sorted(reasons.items()))
     sys.stdout.write(f"{counts or 'no dead letters'}\n")
     return 0
 
@@ -164,7 +165,7 @@ def _brief(letter: Letter) -> dict[str, str]:
 
 
 def _table(letters: list[Letter]) -> Table:
-    table = Table("id", "about", "reason", "error", "since")
+    table = plain_table("id", "about", "reason", "error", "since")
     for letter in letters:
         table.add_row(letter.id, letter.about, letter.reason, letter.error[:100], letter.since)
     return table

@@ -4,13 +4,13 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
-from rich.table import Table
 
 from backfiller.ledger import Ledger
 from common.errors import CannotStart
@@ -18,11 +18,12 @@ from common.redis_connection import open_redis
 from common.repo_states import RepoStates
 from common.settings import load
 from common.streams import REPO_BACKFILL, REPO_BACKFILL_DLQ
-from common.syntax import authority_of, collection_of, is_did
+from common.syntax import authority_of, collection_of, is_did, utc_text
 from indexer.names import Names
 from indexer.records import HANDLERS
 from indexer.settings import Settings
 from sluice.connecting import connected
+from sluice.tables import plain_table
 
 MOST_LETTERS = 20
 # what the letters of common/chain.py stand for
@@ -143,7 +144,9 @@ async def _jobs(redis: Redis, did: str) -> dict[str, Any]:
         seen = {"rev": state.rev, "chain": CHAIN.get(state.status, state.status), "account": ACCOUNT[state.account]}
         _tell(story, "what the ingester knows", [seen])
     if outcome:
-        _tell(story, "its last backfill", [asdict(outcome)])
+        known = asdict(outcome)
+        known["at"] = utc_text(datetime.fromtimestamp(known.pop("at_ms") / 1000, UTC))
+        _tell(story, "its last backfill", [known])
     _tell(story, "jobs that wait for their next try", [json.loads(job) for job in parked])
     quoted = f'"{did}"'.encode()
     letters = [
@@ -172,12 +175,11 @@ def _print(story: Mapping[str, Any]) -> None:
     console.print(story.get("uri", story["did"]), style="bold", highlight=False)
     sections = {title: rows for title, rows in story.items() if isinstance(rows, list)}
     for title, rows in sections.items():
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
-        for column in dict.fromkeys(name for row in rows for name in row):
-            table.add_column(column, overflow="fold")
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        table = plain_table(*columns, title=title)
         for row in rows:
-            table.add_row(*(str(row.get(column.header, "")) for column in table.columns))
-        console.print(table, highlight=False)
+            table.add_row(*(str(row.get(column, "")) for column in columns))
+        console.print("", table, highlight=False)
     if isinstance(story.get("jobs"), str):
         console.print(story["jobs"], style="yellow", highlight=False)
     if not sections:

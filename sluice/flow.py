@@ -138,7 +138,10 @@ _OF_STREAM = {
     "oldest_pending_seconds": "group_oldest_pending_age_seconds",
 }
 _WHOLE = ("length", "high_water", "lag", "pending")
-_IN_ORDER = ("firehose_live", "label_live", "repo_backfill", "firehose_backfill", "repo_backfill_dlq")
+_IN_ORDER = (
+    *("firehose_live", "label_live", "repo_backfill_high", "repo_backfill", "firehose_backfill"),
+    "repo_backfill_dlq",
+)
 
 
 def _place(stream: str) -> tuple[int, str]:
@@ -152,7 +155,7 @@ def kind_of(samples: Samples) -> str:
     )
 
 
-def flow_of(at: float, daemons: Iterable[Daemon]) -> Flow:
+def flow_of(at: float, daemons: Iterable[Daemon], *, is_recorded: bool = False) -> Flow:
     """In the order of the flow, then by address."""
     order = {kind: place for place, kind in enumerate((*DAEMONS, ""))}
-    return Flow(at, tuple(sorted(daemons, key=lambda daemon: (order[daemon.kind], daemon.address))))
+    return Flow(at, tuple(sorted(daemons, key=lambda daemon: (order[daemon.kind], daemon.address))), is_recorded)

@@ -13,6 +13,7 @@ from rich.table import Table
 from ingester.gaps import CLOSED, Gap, GapLedger
 from sluice.connecting import ingester_redis
 from sluice.process_exit import ended_by
+from sluice.tables import plain_table
 
 gaps_app = typer.Typer()
 
@@ -56,7 +57,7 @@ async def _list(*, everything: bool, as_json: bool) -> int:
 
 
 def _table(gaps: Sequence[Gap]) -> Table:
-    table = Table("gap", "after", "before", "recorded", "state", "why", "what to do")
+    table = plain_table("gap", "#after", "#before", "recorded", "state", "why", "what to do")
     for gap in gaps:
         before = "not yet known" if gap.before is None else str(gap.before)
         table.add_row(gap.id, str(gap.after), before, gap.at, gap.state, gap.why, what_to_do(gap))

@@ -34,6 +34,10 @@ Targets = Annotated[
     list[str],
     typer.Option("--target", "-t", envvar="SLUICE_TARGETS", help="host:port of a daemon's metrics; once for each."),
 ]
+Recorded = Annotated[
+    bool,
+    typer.Option("--recorded", envvar="SLUICE_RECORDED", help="Of a recorded network: events are old as they are."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 status_app = typer.Typer(invoke_without_command=True)
@@ -43,6 +47,7 @@ status_app = typer.Typer(invoke_without_command=True)
 def status(
     context: typer.Context,
     target: Targets = list(TARGETS),  # noqa: B006 - typer copies it
+    recorded: Recorded = False,
     as_json: AsJson = False,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the status page until Ctrl-C.")] = False,
     host: Annotated[str, typer.Option(help="Address that the page is served at.")] = "127.0.0.1",
@@ -58,12 +63,14 @@ def status(
     if context.invoked_subcommand:
         return
     targets = addresses(target)
-    ended_by(_serve(targets, host, port) if serve else _status(targets, as_json=as_json))
+    if serve:
+        ended_by(_serve(targets, host, port, recorded=recorded))
+    ended_by(_status(targets, recorded=recorded, as_json=as_json))
 
 
-def top(target: Targets = list(TARGETS)) -> None:  # noqa: B006 - typer copies it
+def top(target: Targets = list(TARGETS), recorded: Recorded = False) -> None:  # noqa: B006 - typer copies it
     """How the pipeline is, every second, until Ctrl-C. Where the output is no terminal, it is printed each time."""
-    ended_by(_top(addresses(target)))
+    ended_by(_top(addresses(target), recorded=recorded))
 
 
 def explain(
@@ -109,13 +116,13 @@ def thresholds(
     ended_by(run_thresholds(prometheus, hours, as_json=as_json))
 
 
-async def _status(targets: Sequence[str], *, as_json: bool) -> int:
+async def _status(targets: Sequence[str], *, recorded: bool, as_json: bool) -> int:
     """Two looks, for rates need both."""
     history = History()
     async with aiohttp.ClientSession() as http:
-        history.add(await look(http, targets))
+        history.add(await look(http, targets, recorded=recorded))
         await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
-        flow = await look(http, targets)
+        flow = await look(http, targets, recorded=recorded)
     history.add(flow)
     _some_must_answer(flow)
     shown = document(flow, history)
@@ -126,13 +133,13 @@ async def _status(targets: Sequence[str], *, as_json: bool) -> int:
     return 0 if shown["state"] in (OK, WAITING) else 1
 
 
-async def _top(targets: Sequence[str]) -> int:
+async def _top(targets: Sequence[str], *, recorded: bool) -> int:
     console, history = Console(), History()
     live = Live(console=console, screen=True, auto_refresh=False)
     async with aiohttp.ClientSession() as http:
         with live if console.is_terminal else nullcontext():
             while True:
-                flow = await look(http, targets)
+                flow = await look(http, targets, recorded=recorded)
                 history.add(flow)
                 view = top_view(document(flow, history), history.series())
                 if console.is_terminal:
@@ -142,8 +149,8 @@ async def _top(targets: Sequence[str]) -> int:
                 await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
 
-async def _serve(targets: Sequence[str], host: str, port: int) -> int:
-    async with serving(lambda: targets, host, port) as url:
+async def _serve(targets: Sequence[str], host: str, port: int, *, recorded: bool) -> int:
+    async with serving(lambda: targets, host, port, recorded=recorded) as url:
         sys.stderr.write(f"the status page: {url} (Ctrl-C ends it)\n")
         await asyncio.Event().wait()
     return 0

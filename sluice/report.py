@@ -85,7 +85,10 @@ def _of_streams(flow: Flow, history: History) -> Iterator[tuple[str, str]]:
 
 def _of_upstream(flow: Flow) -> Iterator[tuple[str, str]]:
     for host in _hosts(flow):
-        if not host["connected"]:
+        if host["paused"]:
+            name = f"{host['source']}/{host['host']}"
+            yield BEHIND, f"{name} is paused by people: sluice source resume {name}."
+        elif not host["connected"]:
             yield TROUBLE, f"Not connected to {host['host']} ({host['source']})."
     if gaps := int(sum(flow.newest("ingester_gaps_unclosed", source=each[0]) or 0 for each in _sources(flow))):
         yield TROUBLE, f"{gaps} gaps in what came from upstream have not been made good."
@@ -158,7 +161,8 @@ def _hosts(flow: Flow) -> list[dict[str, Any]]:
             {
                 **labels,
                 "connected": bool(connected),
-                "behind_seconds": max(0.0, received - event) if received and event else None,
+                "paused": bool(flow.newest("ingester_source_paused", **labels)),
+                "behind_seconds": max(0.0, received - event) if received and event and not flow.is_recorded else None,
                 "quiet_seconds": max(0.0, flow.at - received) if received else None,
                 "seq": flow.newest("ingester_upstream_received_seq", **labels),
             }
@@ -199,11 +203,14 @@ def _stream(stream: Stream, paused: bool) -> dict[str, Any]:
         "pending": stream.pending,
         "oldest_seconds": stream.oldest_seconds,
         "paused": paused,
+        "is_work": _is_work(stream.name),
     }
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 0.4 s, 12 s, 5 min, 3.2 h, 2.1 days."""
+    """As people say it: 40 ms, 0.4 s, 12 s, 5 min, 3.2 h, 2.1 days."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

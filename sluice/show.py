@@ -41,14 +41,14 @@ class ProgressView:
         if self._live.is_started:
             self._live.update(Text(line))
         elif not self._quiet and time.monotonic() >= self._next_line:
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
             self._next_line = time.monotonic() + LINE_SECONDS
 
     def _line(self, phase: str, progress: Progress) -> str:
         waiting = "  ".join(f"{name} {progress.lengths[stream]:,}" for stream, name in _STREAMS.items())
         share = f"{progress.frames:,} frames"
         extra = f"  handles {progress.look_ups}" if progress.look_ups else ""
-        return f"{time.monotonic() - self._started:6.1f} s  {phase}: {share}  |  in the streams: {waiting}{extra}"
+        return f"{time.monotonic() - self._started:6.1f} s  {phase}: {share}  |  waiting: {waiting}{extra}"
 
 
 def print_result(result: Result) -> None:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from rich.console import Console
-from rich.table import Table
 
 from common.errors import CannotStart
 from common.settings import load
 from ingester.settings import Settings
 from sluice.process_exit import ended_by
+from sluice.tables import plain_table
 
 SECONDS = 10.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to ask one that listens everywhere
@@ -22,8 +22,8 @@ _ASKS = (
     "It asks the ingester's admin endpoint, at INGESTER_ADMIN_HOST and INGESTER_ADMIN_PORT or --url, with the token of"
     " INGESTER_ADMIN_TOKEN_FILE. Ends with 0, with 1 if the ingester refuses, with 2 if it cannot be asked."
 )
-source_app = typer.Typer(no_args_is_help=True, help=f"The hosts that the ingester reads, and pausing them. {_ASKS}")
-filter_app = typer.Typer(no_args_is_help=True, help=f"The collections that the ingester takes. {_ASKS}")
+source_app = typer.Typer(no_args_is_help=True, help=f"The hosts that the ingester reads, and pausing them.\n\n{_ASKS}")
+filter_app = typer.Typer(no_args_is_help=True, help=f"The collections that the ingester takes.\n\n{_ASKS}")
 
 Url = Annotated[str, typer.Option(help="The endpoint, where the environment does not say.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -110,7 +110,7 @@ async def _ask(method: str, path: str, body: Any, url: str) -> tuple[int, dict[s
 
 def _print(answer: dict[str, Any]) -> None:
     if "sources" in answer:
-        table = Table("source", "state", "cursor")
+        table = plain_table("source", "state", "#cursor")
         for row in answer["sources"]:
             table.add_row(row["name"], _state(row), row["cursor"] or "none yet")
         Console().print(table)

@@ -20,6 +20,7 @@ from common.events import JOB_FIELD, decode_job
 from sluice.backfill_commands import told
 from sluice.connecting import backfiller_redis
 from sluice.process_exit import ended_by
+from sluice.tables import plain_table
 
 SAMPLE = 5_000
 NOT_LOOKED_UP = "not looked up yet"
@@ -146,14 +147,14 @@ async def _sampled(redis: Redis, settings: Settings) -> list[str]:
 
 def _print(status: BackfillStatus, shown: int) -> None:
     console = Console()
-    queue = Table("queue", "jobs")
+    queue = plain_table("queue", "#jobs")
     waiting = {**status.waiting, "parked until their next try": status.parked, "dead letters": status.dead_letters}
     for name, number in {**waiting, "looked at again in time": status.rechecks}.items():
         queue.add_row(name, f"{number:,}")
     queue.add_row("records not yet indexed", f"{status.output:,}")
     console.print(queue)
     if status.outcomes:
-        outcomes = Table("outcome", "repos")
+        outcomes = plain_table("outcome", "#repos")
         for name, number in sorted(status.outcomes.items(), key=lambda item: -item[1]):
             outcomes.add_row(name, f"{number:,}")
         console.print(outcomes)
@@ -162,7 +163,7 @@ def _print(status: BackfillStatus, shown: int) -> None:
 
 
 def _hosts(plans: Sequence[HostPlan]) -> Table:
-    table = Table("host", "repos left", "a second", "requests left", "state", "done in")
+    table = plain_table("host", "#repos left", "#a second", "#requests left", "state", "#done in")
     for plan in plans:
         left = "" if plan.requests_left is None else f"{plan.requests_left:,}"
         eta = "" if plan.eta_seconds is None else _duration(plan.eta_seconds)

@@ -5,7 +5,6 @@ import base64
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,11 +34,12 @@ class StatusPage:
         self._look_seconds = look_seconds
         self._history = History()
         self._flow = Flow(0.0, ())
+        self.watching = asyncio.create_task(self._watch())
 
-    async def watch(self) -> None:
+    async def _watch(self) -> None:
         async with aiohttp.ClientSession() as http:
             while True:
-                self._flow = replace(await look(http, self._targets()), is_recorded=self._recorded)
+                self._flow = await look(http, self._targets(), recorded=self._recorded)
                 self._history.add(self._flow)
                 await asyncio.sleep(self._look_seconds)
 
@@ -47,7 +47,12 @@ class StatusPage:
         return web.Response(text=PAGE, content_type="text/html", headers=HEADERS)
 
     async def numbers(self, request: web.Request) -> web.Response:
-        """The status, with the points of its history that are newer than `after` (Unix time)."""
+        """The status, with the points of its history that are newer than `after` (Unix time).
+
+        A fault in the watch is a fault here, or the page would draw what was seen last for ever.
+        """
+        if self.watching.done():
+            self.watching.result()
         try:
             after = float(request.query.get("after", "0"))
         except ValueError:
@@ -74,7 +79,6 @@ async def serving(
     app.add_routes([web.get("/", status.page), web.get("/status.json", status.numbers)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    watching = asyncio.create_task(status.watch())
     try:
         try:
             await _listen(runner, host, PORT if port is None else port)
@@ -84,10 +88,10 @@ async def serving(
             await _listen(runner, host, 0)
         yield f"http://{host}:{runner.addresses[0][1]}/"
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
         await runner.cleanup()
+        status.watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await status.watching
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

@@ -26,9 +26,10 @@ def addresses(targets: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-async def look(http: aiohttp.ClientSession, targets: Iterable[str]) -> Flow:
+async def look(http: aiohttp.ClientSession, targets: Iterable[str], *, recorded: bool = False) -> Flow:
     """All of them at once; who does not answer is in it as well, with the reason."""
-    return flow_of(time.time(), await asyncio.gather(*(_daemon(http, target) for target in targets)))
+    daemons = await asyncio.gather(*(_daemon(http, target) for target in targets))
+    return flow_of(time.time(), daemons, is_recorded=recorded)
 
 
 async def _daemon(http: aiohttp.ClientSession, address: str) -> Daemon:

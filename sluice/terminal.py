@@ -8,10 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sluice.report import duration
+from sluice.tables import plain_table
 
 STYLES = {"ok": "green", "waiting": "yellow", "behind": "yellow", "trouble": "red"}
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 60
+UNKNOWN = "-"
 
 
 def status_view(status: Mapping[str, Any]) -> Group:
@@ -52,14 +54,14 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def _streams(streams: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("stream", "#waiting", "#in hand", "#oldest", "#full at", "fill")
+    table = plain_table("stream", "#waiting", "#in hand", "#oldest", "#full at", "fill")
     for stream in streams:
         bar = "█" * round(stream["fill"] * 10)
         table.add_row(
             stream["name"],
             _number(stream["length"]),
-            _number(stream["pending"]),
-            duration(stream["oldest_seconds"]) if stream["length"] else "",
+            _number(stream["pending"]) if stream["is_work"] else "",
+            duration(stream["oldest_seconds"]) if stream["is_work"] and stream["length"] else "",
             "" if stream["high_water"] is None else _number(stream["high_water"]),
             Text("full: writers wait", style="yellow") if stream["paused"] else Text(bar, style="cyan"),
         )
@@ -67,48 +69,47 @@ def _streams(streams: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _daemons(daemons: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("daemon", "address", "state", "#up for", "#memory", "build")
+    table = plain_table("daemon", "address", "state", "#up for", "#memory", "build")
     for daemon in daemons:
         state = Text("ready", style="green") if daemon["ready"] else Text(daemon["complaint"], style="red")
         uptime, memory = daemon["uptime_seconds"], daemon["memory_bytes"]
         table.add_row(
-            daemon["kind"] or "?",
+            daemon["kind"] or UNKNOWN,
             daemon["address"],
             state,
-            "?" if uptime is None else duration(uptime),
-            "?" if memory is None else f"{memory / 1048576:.0f} MB",
+            UNKNOWN if uptime is None else duration(uptime),
+            UNKNOWN if memory is None else f"{memory / 1048576:.0f} MB",
             " ".join(filter(None, (daemon["version"], daemon["commit"]))),
         )
     return table
 
 
 def _hosts(hosts: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("source", "upstream", "state", "#events behind", "#last heard")
+    table = plain_table("source", "upstream", "state", "#events behind", "#last heard")
     for host in hosts:
         behind, quiet = host["behind_seconds"], host["quiet_seconds"]
         table.add_row(
             host["source"],
             host["host"],
-            Text("connected", style="green") if host["connected"] else Text("not connected", style="red"),
-            "?" if behind is None else duration(behind),
+            _connection(host),
+            UNKNOWN if behind is None else duration(behind),
             "never" if quiet is None else f"{duration(quiet)} ago",
         )
     return table
 
 
+def _connection(host: Mapping[str, Any]) -> Text:
+    if host["paused"]:
+        return Text("paused", style="yellow")
+    return Text("connected", style="green") if host["connected"] else Text("not connected", style="red")
+
+
 def _troubles(troubles: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("left out or gone wrong", "why", "#how often")
+    table = plain_table("left out or gone wrong", "why", "#how often")
     for trouble in troubles:
         table.add_row(trouble["what"], trouble["why"], _number(trouble["count"]))
     return table
 
 
-def _table(*heads: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for head in heads:
-        table.add_column(head.lstrip("#"), justify="right" if head.startswith("#") else "left", overflow="fold")
-    return table
-
-
 def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:,.0f}"
+    return UNKNOWN if value is None else f"{value:,.0f}"

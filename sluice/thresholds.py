@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 from rich.console import Console
-from rich.table import Table
 
 from common.errors import CannotStart
+from sluice.tables import plain_table
 
 PATIENCE = aiohttp.ClientTimeout(total=60)
 OFTEN = 0.995  # the share of the time in which a limit should not be reached
@@ -127,10 +127,8 @@ def print_json(findings: list[Finding], hours: int) -> None:
 
 
 def print_table(findings: list[Finding], hours: int) -> None:
-    table = Table("alert", title=f"limits, and the last {hours} hours", title_justify="left")
-    for column in ("limit", "median", f"{OFTEN:.1%} of the time", "highest", "could be"):
-        table.add_column(column, justify="right")
-    table.add_column("advice")
+    heads = ("#limit", "#median", f"#{OFTEN:.1%} of the time", "#highest", "#could be")
+    table = plain_table("alert", *heads, "advice", title=f"limits, and the last {hours} hours")
     for it in findings:
         numbers = (it.limit, it.seen.median, it.seen.usual, it.seen.highest, it.suggestion)
         table.add_row(it.alert, *("" if number is None else f"{number:.4g}" for number in numbers), it.advice)

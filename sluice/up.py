@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sluice.demo import Servers, set_stage
 from sluice.pipeline import Pipeline, Upstream, Wiring
+from sluice.shell_environment import environment_file
 from sluice.status_page import serving
 
 LOOK_SECONDS = 2.0
@@ -28,6 +29,8 @@ async def run(servers: Servers, relay: str, plc: str, labelers: str, *, indexers
                 await pipeline.start_ingester("all" if backfill else "firehose,labeler")
                 async with serving(pipeline.addresses, "127.0.0.1") as page:
                     sys.stderr.write(f"the status page: {page}\n")
+                    environment = environment_file(pipeline, recorded=False)
+                    sys.stderr.write(f"for sluice status, explain and others in another terminal:  . {environment}\n")
                     await _watch(pipeline)
     return 0
 

@@ -66,7 +66,7 @@ async def test_letters_of_both_kinds_are_shown_with_what_happened(
     assert len(await listed(tmp_path, servers, "--kind", "repo", "--reason", "a")) == 2
     assert len(await listed(tmp_path, servers, "--limit", "1")) == 2
     table = await dead("list", folder=tmp_path, environ=servers)
-    assert "2 record refused_by_postgres, 2 repo a, 1 repo b" in table.out
+    assert "record refused_by_postgres: 2, repo a: 2, repo b: 1" in table.out
     shown = await dead("show", letters[0]["id"], folder=tmp_path, environ=servers)
     assert shown.result["history"] == ["2026-11-20T00:00:00.000Z timeout"]
     assert json.loads(shown.result["payload"])["did"] == DIDS[0]

@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from common.repo_states import RepoStates
+from ingester.cursors import LISTING_DONE
 from ingester.gaps import Gap, GapLedger
 from ingester.switches import reading_key
 from sluice.server import free_port
@@ -52,7 +53,7 @@ async def test_gaps_are_listed_and_closed(redis: Redis, run: Run) -> None:
     await GapLedger(redis).record(missed())
     listed = await run("gaps")
     assert listed.code == 1
-    assert {"firehose/relay.example.com/seq_jump/5", "open", "it jumped"} <= set(map(str.strip, listed.out.split("│")))
+    assert all(text in listed.out for text in ("firehose/relay.example.com/seq_jump/5", "open", "it jumped"))
     (row,) = json.loads((await run("gaps", "--json")).out)
     assert (row["gap"], row["after"], row["before"]) == ("firehose/relay.example.com/seq_jump/5", 5, 9)
     closed = await run("gaps", "close", row["gap"])
@@ -79,7 +80,10 @@ async def test_cursors_are_shown_with_who_reads_them(redis: Redis, run: Run) -> 
         {"stream": "firehose_live", "host": HOST, "cursor": "17", "is_read": True},
         {"stream": "label_live", "host": "mod.example.com", "cursor": "3", "is_read": False},
     ]
-    assert "mod.example.com" in (await run("cursor", "show")).out
+    await redis.set(f"repo_backfill:cursor:{HOST}", LISTING_DONE)
+    shown = (await run("cursor", "show")).out
+    assert "mod.example.com" in shown
+    assert "listed to its end" in shown
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,25 @@ async def test_the_page_has_the_numbers_of_the_daemons(deployment: Pipeline) -> 
         await until(gone)
 
 
+async def test_a_page_that_cannot_look_any_more_says_so_instead_of_what_it_saw_last() -> None:
+    looked = 0
+
+    def targets() -> list[str]:
+        nonlocal looked
+        looked += 1
+        if looked > 1:
+            raise RuntimeError("a fault of ours")
+        return ["127.0.0.1:1"]
+
+    async def fails() -> bool:
+        async with http.get(f"{url}status.json") as answer:
+            return answer.status == 500
+
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        async with serving(targets, "127.0.0.1", 0, 0.01) as url, aiohttp.ClientSession() as http:
+            await until(fails)
+
+
 async def test_the_page_asks_nobody_else_and_runs_nothing_else() -> None:
     assert re.findall(r"https?://(?!www\.w3\.org/)", PAGE) == []
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", PAGE)

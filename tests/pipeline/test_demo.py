@@ -1,5 +1,8 @@
 """`sluice demo`: recorded networks through the real daemons, down to the very rows that the original wrote."""
 
+import asyncio
+import os
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 import asyncpg
@@ -9,7 +12,7 @@ from redis.asyncio import Redis
 from common.dag_cbor import cid_of, cid_text
 from common.dag_json import json_to_block
 from sluice.recording import Recording
-from tests.commands import Ended, leftovers, sluice
+from tests.commands import PATIENCE_SECONDS, ROOT, SLUICE, Ended, leftovers, run, sluice
 from tests.conftest import RECORDINGS, SHIPPED_RECORDINGS
 from tests.expected_rows import differences, expected_rows, rows_of, unexplained
 from tests.rows import Rows, all_rows
@@ -107,6 +110,27 @@ async def test_a_person_is_told_what_became_of_it(tmp_path: Path, redis_url: str
     assert ended.code == 0
     assert "60 frames, 62 events received = 56 written + 2 filtered + 4 dropped; 0 dead letters" in ended.out
     assert "http://127.0.0.1:" in ended.out
+
+
+async def test_commands_in_another_terminal_find_a_demo_by_its_file(
+    tmp_path: Path, redis_url: str, migrated_url: str
+) -> None:
+    command = (*SLUICE, "demo", path_of("basic"), "--redis-url", redis_url, "--postgres-url", migrated_url)
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    playing = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=PIPE, cwd=tmp_path, env=environ)
+    assert playing.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            said = (await playing.stderr.readuntil(b"/environment\n")).decode()
+        file = said.split()[-1]
+        assert os.stat(file).st_mode & 0o777 == 0o600, "it holds passwords"
+        for words in ("status --json", "verify --json", "gaps --json"):
+            ended = await run("sh", "-c", f'. {file}; exec "$@" {words}', "sh", *SLUICE, folder=tmp_path)
+            assert (ended.code, ended.error) == (0, ""), words
+    finally:
+        playing.terminate()
+        await playing.communicate()
+    assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize("recording", UNSEEN)

@@ -129,6 +129,23 @@ def test_the_age_of_a_recording_says_nothing() -> None:
     assert sentence(played, history(played)) == "A recorded network is playing."
 
 
+def test_a_source_that_people_have_paused_is_not_called_lost() -> None:
+    upstream = {"ingester_upstream_connected__source_firehose__host_relay": 0}
+    lost = flow(1.0, page("ingester", **upstream), INDEXER)
+    assert verdict(lost, history(lost)) == ("trouble", ("Not connected to relay (firehose).",))
+    paused = flow(1.0, page("ingester", **upstream, ingester_source_paused__source_firehose__host_relay=1), INDEXER)
+    told = "firehose/relay is paused by people: sluice source resume firehose/relay."
+    assert verdict(paused, history(paused)) == ("behind", (told,))
+
+
+def test_dead_letters_are_no_work_that_waits() -> None:
+    now = flow(1.0, INGESTER, INDEXER, page("backfiller", {"repo_backfill_dlq": (3, 0), "repo_backfill": (1, 10)}))
+    assert [(each["name"], each["is_work"]) for each in document(now, history(now))["streams"]][-2:] == [
+        ("repo_backfill", True),
+        ("repo_backfill_dlq", False),
+    ]
+
+
 def test_what_was_left_out_is_listed_with_its_reason() -> None:
     dropped = {"ingester_dropped_total__source_firehose__reason_bad_signature": 3}
     now = flow(1.0, page("ingester", **dropped), page("ingester", **dropped), INDEXER)
@@ -151,7 +168,7 @@ def test_targets_are_read_as_people_write_them() -> None:
 
 def test_durations_read_as_people_say_them() -> None:
     assert [duration(s) for s in (0.04, 12, 119, 300, 8000, 200_000)] == [
-        "0.0 s",
+        "40 ms",
         "12 s",
         "119 s",
         "5 min",
