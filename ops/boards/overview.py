@@ -246,7 +246,7 @@ RESOURCES = Row(
         ),
         graph(
             "Redis memory",
-            "Writers wait at 80 % of the limit.",
+            "Writers wait at 80 % of what the knowledge of repos leaves of the limit.",
             Query('max(sluice_redis_memory_bytes{kind="used"})', "used"),
             Query('max(sluice_redis_memory_bytes{kind="max"})', "limit"),
             unit="bytes",

@@ -53,8 +53,9 @@ def test_a_page_names_only_settings_that_there_are(path: Path) -> None:
 def test_a_page_names_only_commands_and_options_that_there_are(path: Path) -> None:
     known = dict(commands("sluice", typer.main.get_command(app)))
     text = path.read_text(encoding="utf-8")
-    for words in re.findall(r"^(?:\S*/)?sluice ((?:[a-z]+ ?)[^`#\n]*)|`sluice ([^`]+)`", text, re.MULTILINE):
-        name, *rest = (words[0] or words[1]).split()
+    written = r"^(?:\S*/)?sluice ((?:[a-z]+ ?)[^`#\n]*)|`sluice ([^`]+)`|\bexec (?:-\S+ )*\S+ sluice ([^`#|\n]*)"
+    for words in re.findall(written, text, re.MULTILINE):
+        name, *rest = "".join(words).split()
         inner = known.get(f"sluice {name} {rest[0]}") if rest else None
         command = inner or known.get(f"sluice {name}")
         assert command or name.startswith("-"), f"{path.name}: sluice {name}"
