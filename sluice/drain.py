@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH
 from indexer.names import own_schema
+from ingester.cursors import LISTING_DONE, cursor_key
 
-LISTED = b"!ingester-done"
 _STREAMS = (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH, FIREHOSE_BACKFILL)
 _PARKED = tuple(f"{stream}:parked" for stream in (REPO_BACKFILL, REPO_BACKFILL_HIGH))
 
@@ -41,7 +41,7 @@ class Watch:
     async def look(self) -> Progress:
         """Redis in one moment, or entries could arrive between a look at their stream and one at their cursor."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.mget([f"{stream}:cursor:{self._host}" for stream in (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL)])
+            pipe.mget([cursor_key(stream, self._host) for stream in (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL)])
             for stream in _STREAMS:
                 pipe.xlen(stream)
             for parked in _PARKED:
@@ -50,7 +50,7 @@ class Watch:
         return Progress(
             frames=int(live or 0),
             labels=int(labels or 0),
-            listed=listing == LISTED,
+            listed=listing == LISTING_DONE.encode(),
             lengths=dict(zip(_STREAMS, counts, strict=False)),
             parked=sum(counts[len(_STREAMS) :]),
             look_ups=await self._look_ups(),

@@ -1,6 +1,6 @@
 """Runs a server for exactly as long as standard input stays open: it ends with whoever started it, however that ended.
 
-sluice/server.py starts this file as a process of its own, so it imports nothing but the standard library.
+sluice/guarded.py starts this file as a process of its own, so it imports nothing but the standard library.
 The only argument is JSON: {"commands": [[program, argument...]...], "user": name or null, "stop_signal": number,
 "folder": where they run, "temporary": whether the folder goes with them}. The last command is the server;
 those before it prepare it, and each must succeed before the next one starts.

@@ -1,21 +1,19 @@
 """Daemons as child processes: started with an environment, watched, scraped, and stopped with us however we end."""
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import CannotStart
+from sluice.guarded import guarded
 
 READY_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -28,21 +26,16 @@ class DaemonFailed(Exception):
 
 
 class DaemonProcess:
-    """`python -m MODULE` under a guard, which ends it when we end (sluice/guard.py). Its log goes to a file."""
+    """`python -m MODULE` under a guard, which ends it when we end. Its log goes to a file."""
 
     def __init__(self, name: str, module: str, environ: Mapping[str, str], port: int, folder: Path) -> None:
         self.name = name
         self.port = port
         self.log = folder / f"{name}.log"
-        task = {
-            "commands": [[sys.executable, "-m", module]],
-            "user": None,
-            "stop_signal": signal.SIGTERM,
-            "folder": str(folder),
-            "temporary": False,
-        }
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        command = (sys.executable, "-m", module)
         with self.log.open("ab") as log:
-            self._guard = _start(task, environ, log)
+            self._guard = guarded([command], folder, log, signal.SIGTERM, environ={**inherited, **environ})
 
     @property
     def url(self) -> str:
@@ -126,15 +119,3 @@ class Metrics:
                 for label, value in values.items():
                     total._by_label[key][label] += value
         return total
-
-
-def _start(task: Mapping[str, object], environ: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), json.dumps(task)],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        env={**inherited, **environ},
-        start_new_session=True,  # Ctrl-C is meant for us: we stop the daemons in order
-    )

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import json
 import pwd
 import secrets
 import shutil
@@ -10,7 +9,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import CannotStart
+from sluice.guarded import guarded
 
 START_SECONDS = 60.0
 ATTEMPTS = 3
@@ -70,7 +69,7 @@ async def running(
             _claim(log, home)
             server = server_at(Place(home, port(), user, _password(home, user)))
             written_before = log.tell()
-            guard = _guard(server, home, log, user=user, temporary=folder is None)
+            guard = guarded(server.commands, home, log, server.stop_signal, user=user, temporary=folder is None)
             try:
                 if await _is_ready(server, guard, name):
                     yield server.url
@@ -133,25 +132,6 @@ def _password(home: Path, user: str | None) -> str:
         if user is not None:
             _hand_over(path, user)
     return path.read_text()
-
-
-def _guard(
-    server: Server, home: Path, log: IO[bytes], *, user: str | None, temporary: bool
-) -> "subprocess.Popen[bytes]":
-    task = {
-        "commands": server.commands,
-        "user": user,
-        "stop_signal": server.stop_signal,
-        "folder": str(home),
-        "temporary": temporary,
-    }
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), json.dumps(task)],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C is meant for us: the servers go last
-    )
 
 
 async def _is_ready(server: Server, guard: "subprocess.Popen[bytes]", name: str) -> bool:

@@ -12,6 +12,7 @@ import aiohttp
 from rich.console import Console
 
 from common.errors import CannotStart
+from sluice.prometheus import Prometheus
 from sluice.tables import plain_table
 
 PATIENCE = aiohttp.ClientTimeout(total=60)
@@ -47,14 +48,14 @@ class Finding:
     advice: str
 
 
-async def run(prometheus: str, hours: int, *, as_json: bool) -> int:
+async def run(url: str, hours: int, *, as_json: bool) -> int:
     """0 if no limit was reached for more than a moment, else 1. Raises CannotStart."""
     async with aiohttp.ClientSession(timeout=PATIENCE) as http:
-        api = Api(http, prometheus.rstrip("/"))
-        watched = list(limits(await api.get("/api/v1/rules", type="alert")))
+        prometheus = Prometheus(http, url)
+        watched = list(limits(await prometheus.ask("rules", type="alert")))
         if not watched:
-            raise CannotStart(f"{prometheus} has none of our alerts; its configuration must name ops/rules/*.yml")
-        seen = await asyncio.gather(*(api.seen(it.measure, hours) for it in watched))
+            raise CannotStart(f"{url} has none of our alerts; its configuration must name ops/rules/*.yml")
+        seen = await asyncio.gather(*(seen_of(prometheus, it.measure, hours) for it in watched))
     findings = [judged(it, what) for it, what in zip(watched, seen, strict=True)]
     (print_json if as_json else print_table)(findings, hours)
     return 1 if any(it.advice == REACHED for it in findings) else 0
@@ -91,35 +92,16 @@ def limits(rules: Any) -> Iterator[Watched]:
             yield Watched(rule["name"], annotations["measure"], float(annotations["limit"][2:]))
 
 
-class Api:
-    """Questions to a Prometheus, which an operator has named."""
+async def seen_of(prometheus: Prometheus, measure: str, hours: int) -> Seen:
+    over = f"({measure})[{hours}h:1m]"
+    queries = (f"quantile_over_time(0.5, {over})", f"quantile_over_time({OFTEN}, {over})", f"max_over_time({over})")
+    return Seen(*[await _highest(prometheus, query) for query in queries])
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = url
 
-    async def get(self, path: str, **parameters: str) -> Any:
-        """The `data` of an answer. Raises CannotStart."""
-        try:
-            async with self._http.get(self._url + path, params=parameters) as answer:
-                said = await answer.json()
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise CannotStart(
-                f"no Prometheus answers at {self._url}: {error or 'too slow'}; see --prometheus"
-            ) from error
-        if said.get("status") != "success":
-            raise CannotStart(f"Prometheus refuses: {said.get('error')}")
-        return said["data"]
-
-    async def seen(self, measure: str, hours: int) -> Seen:
-        over = f"({measure})[{hours}h:1m]"
-        queries = (f"quantile_over_time(0.5, {over})", f"quantile_over_time({OFTEN}, {over})", f"max_over_time({over})")
-        return Seen(*[await self._highest(query) for query in queries])
-
-    async def _highest(self, query: str) -> float | None:
-        found = (await self.get("/api/v1/query", query=f"max({query})"))["result"]
-        value = float(found[0]["value"][1]) if found else math.nan
-        return None if math.isnan(value) else value
+async def _highest(prometheus: Prometheus, query: str) -> float | None:
+    found = (await prometheus.ask("query", query=f"max({query})"))["result"]
+    value = float(found[0]["value"][1]) if found else math.nan
+    return None if math.isnan(value) else value
 
 
 def print_json(findings: list[Finding], hours: int) -> None:

@@ -21,9 +21,10 @@ from sluice.check import Check
 from sluice.connecting import connected
 from sluice.contract import CONTRACT
 from sluice.flow import DAEMONS, Flow
+from sluice.prometheus import Prometheus
 from sluice.targets import look
 from sluice.verify_event import MarkedEvent
-from sluice.verify_prometheus import Prometheus
+from sluice.verify_prometheus import of_prometheus
 
 # what a pipeline at work has moved, whatever the network did; the others wait for troubles and rare events
 ALWAYS_MOVING = {
@@ -70,7 +71,7 @@ async def _checks(environ: Mapping[str, str], plan: Plan) -> AsyncIterator[Check
         else:
             yield Check.skipped(EVENT, "--no-event")
         if plan.prometheus:
-            for check in await Prometheus(http, plan.prometheus).checks(plan.dashboards):
+            for check in await of_prometheus(Prometheus(http, plan.prometheus), plan.dashboards):
                 yield check
         else:
             yield Check.skipped("prometheus, its rules and the dashboards", "no --prometheus URL")

@@ -6,69 +6,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
+from common.errors import CannotStart
 from sluice.check import Check
+from sluice.prometheus import Prometheus, Refusal
 
 _VARIABLES = re.compile(r"\$\{?__(rate_interval|interval|range)\}?")
 _CHOSEN = re.compile(r"\$\{?\w+(:\w+)?\}?")
 MOST_NAMED = 5
 
 
-class Prometheus:
-    """The HTTP API of one, by its URL."""
+async def of_prometheus(prometheus: Prometheus, dashboards: Path | None) -> list[Check]:
+    """What it says, or that it does not answer."""
+    try:
+        found = [await _targets(prometheus), await _rules(prometheus)]
+        return [*found, await _queries(prometheus, dashboards)] if dashboards else found
+    except (CannotStart, OSError, ValueError) as error:
+        return [Check.failed("prometheus answers", str(error))]
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = url.rstrip("/")
 
-    async def checks(self, dashboards: Path | None) -> list[Check]:
-        """What it says, or that it does not answer."""
+async def _targets(prometheus: Prometheus) -> Check:
+    targets = (await prometheus.ask("targets", state="active"))["activeTargets"]
+    down = [f"{t['labels'].get('instance')} ({t['lastError'] or t['health']})" for t in targets if t["health"] != "up"]
+    good = not down and bool(targets)
+    return Check.of("every target of prometheus is up", good, _named(down, f"{len(targets)} targets"))
+
+
+async def _rules(prometheus: Prometheus) -> Check:
+    rules = [rule for group in (await prometheus.ask("rules"))["groups"] for rule in group["rules"]]
+    ill = [f"{rule['name']}: {rule.get('lastError') or rule['health']}" for rule in rules if rule["health"] == "err"]
+    return Check.of("every rule is healthy", not ill and bool(rules), _named(ill, f"{len(rules)} rules"))
+
+
+async def _queries(prometheus: Prometheus, dashboards: Path) -> Check:
+    """A query that is refused fails; one that finds nothing is named, for much is rightly absent on a good day."""
+    asked, refused, empty = 0, [], []
+    for where, query in queries(dashboards):
+        asked += 1
         try:
-            found = [await self._targets(), await self._rules()]
-            return [*found, await self._queries(dashboards)] if dashboards else found
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return [Check.failed("prometheus answers", f"{self._url}: {str(error) or type(error).__name__}")]
-
-    async def _ask(self, path: str, **parameters: str) -> Any:
-        async with self._http.get(f"{self._url}/api/v1/{path}", params=parameters) as answer:
-            body = json.loads(await answer.text())
-            if body.get("status") != "success":
-                raise ValueError(body.get("error", f"status {answer.status}"))
-            return body["data"]
-
-    async def _targets(self) -> Check:
-        targets = (await self._ask("targets", state="active"))["activeTargets"]
-        down = [
-            f"{t['labels'].get('instance')} ({t['lastError'] or t['health']})" for t in targets if t["health"] != "up"
-        ]
-        return Check.of(
-            "every target of prometheus is up", not down and bool(targets), _named(down, f"{len(targets)} targets")
-        )
-
-    async def _rules(self) -> Check:
-        rules = [rule for group in (await self._ask("rules"))["groups"] for rule in group["rules"]]
-        ill = [
-            f"{rule['name']}: {rule.get('lastError') or rule['health']}" for rule in rules if rule["health"] == "err"
-        ]
-        return Check.of("every rule is healthy", not ill and bool(rules), _named(ill, f"{len(rules)} rules"))
-
-    async def _queries(self, dashboards: Path) -> Check:
-        """A query that is refused fails; one that finds nothing is named, for much is rightly absent on a good day."""
-        asked, refused, empty = 0, [], []
-        for where, query in queries(dashboards):
-            asked += 1
-            try:
-                found = await self._ask("query", query=query)
-            except ValueError as error:
-                refused.append(f"{where}: {error}")
-                continue
-            if not found["result"]:
-                empty.append(where)
-        said = _named(
-            refused, f"{asked} queries, {len(empty)} without data" + (f": {_named(empty, '')}" if empty else "")
-        )
-        return Check.of("the dashboards' queries answer", not refused and asked > len(empty), said)
+            found = await prometheus.ask("query", query=query)
+        except Refusal as refusal:
+            refused.append(f"{where}: {refusal}")
+            continue
+        if not found["result"]:
+            empty.append(where)
+    said = _named(refused, f"{asked} queries, {len(empty)} without data" + (f": {_named(empty, '')}" if empty else ""))
+    return Check.of("the dashboards' queries answer", not refused and asked > len(empty), said)
 
 
 def queries(dashboards: Path) -> Iterator[tuple[str, str]]:

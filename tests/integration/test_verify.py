@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 from common.redis_connection import open_redis
 from indexer.names import Names
 from sluice.pipeline import Pipeline
+from sluice.prometheus import Prometheus
 from sluice.verify_event import MarkedEvent
-from sluice.verify_prometheus import Prometheus, queries
+from sluice.verify_prometheus import of_prometheus, queries
 from tests.commands import Ended, sluice
 from tests.rows import all_rows
 from tests.waiting import until
@@ -140,7 +141,7 @@ def test_every_panel_is_asked_with_everything_chosen(dashboards: Path) -> None:
 
 
 async def test_a_good_prometheus_passes(prometheus: tuple[Prometheus, dict[str, Any]], dashboards: Path) -> None:
-    checks = await prometheus[0].checks(dashboards)
+    checks = await of_prometheus(prometheus[0], dashboards)
     assert [(check.outcome, check.detail) for check in checks] == [
         ("pass", "1 targets"), ("pass", "1 rules"), ("pass", "2 queries, 1 without data: board / inner"),
     ]  # fmt: skip
@@ -157,14 +158,16 @@ async def test_what_a_prometheus_finds_wrong_fails_by_name(
     (dashboards / "board.json").write_text(
         json.dumps({"panels": [{"title": "bad", "targets": [{"expr": "refused("}]}]})
     )
-    checks = await asked.checks(dashboards)
+    checks = await of_prometheus(asked, dashboards)
     assert [(check.outcome, check.detail) for check in checks] == [
-        ("FAIL", "b:1 (refused)"), ("FAIL", "B: many-to-many"), ("FAIL", "board / bad: parse error"),
-    ]  # fmt: skip
+        ("FAIL", "b:1 (refused)"),
+        ("FAIL", "B: many-to-many"),
+        ("FAIL", "board / bad: Prometheus refuses: parse error"),
+    ]
 
 
 async def test_no_prometheus_is_a_failure_that_says_where() -> None:
     async with ClientSession() as http:
-        (check,) = await Prometheus(http, "http://127.0.0.1:1").checks(None)
+        (check,) = await of_prometheus(Prometheus(http, "http://127.0.0.1:1"), None)
     assert check.outcome == "FAIL"
-    assert check.detail.startswith("http://127.0.0.1:1: ")
+    assert check.detail.startswith("no Prometheus answers at http://127.0.0.1:1: ")
