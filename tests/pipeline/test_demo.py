@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -102,6 +104,21 @@ async def test_it_brings_its_own_servers_and_takes_them_with_it(open_folder: Pat
     assert (ended.code, ended.error) == (0, "")
     assert ended.result["rows"]["follow"] == 12
     assert leftovers(open_folder) == []
+
+
+async def test_the_rights_in_redis_that_the_docs_name_are_enough(
+    tmp_path: Path, own_redis: Redis, own_redis_server: str, migrated_url: str
+) -> None:
+    (rights,) = re.findall(r"\*\*Redis\*\*: an ACL user of `([^`]+)`", (ROOT / "docs/operations.md").read_text("utf-8"))
+    await own_redis.execute_command("ACL", "SETUSER", "sluice", "on", ">word", *rights.split())
+    url = (
+        urlsplit(own_redis_server)._replace(netloc=f"sluice:word@127.0.0.1:{urlsplit(own_redis_server).port}").geturl()
+    )
+    ended = await demo("full", tmp_path, url, migrated_url)
+    assert (ended.code, ended.error) == (0, "")
+    for words in (("gaps",), ("cursor", "show"), ("status", "backfill"), ("dead", "list"), ("cursor", "save")):
+        commanded = await sluice(*words, folder=tmp_path, environ={"REDIS_URL": url, "DATABASE_URL": migrated_url})
+        assert (commanded.code, commanded.error) == (0, ""), words
 
 
 async def test_a_person_is_told_what_became_of_it(tmp_path: Path, redis_url: str, migrated_url: str) -> None:
