@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 
 from indexer.names import own_schema
-from sluice.processes import Metrics
 from sluice.recording import Contents
+from sluice.samples import Samples
 
 # what an indexer leaves out on purpose, by the name of the outcome
 _DROPPED_BY_INDEXER = ("invalid_record", "foreign_subject", "not_storable", "future_rev", "unknown_collection")
@@ -56,7 +56,7 @@ class Account:
 
 
 def account(
-    metrics: Metrics, rows: Mapping[str, int], dead_letters: Mapping[str, int], recorded: Contents | None
+    metrics: Samples, rows: Mapping[str, int], dead_letters: Mapping[str, int], recorded: Contents | None
 ) -> Account:
     """`recorded`: what the live part should have brought; None if there was none."""
     dropped = metrics.by("ingester_dropped_total", "reason")
@@ -84,7 +84,7 @@ def account(
     )
 
 
-def _faults(metrics: Metrics, frames: Mapping[str, int], recorded: Contents | None) -> list[str]:
+def _faults(metrics: Samples, frames: Mapping[str, int], recorded: Contents | None) -> list[str]:
     faults = []
     if unexplained := _sum(metrics, _IN) - _sum(metrics, _OUT):
         faults.append(f"the ingester received {unexplained} more than it wrote, filtered and dropped")
@@ -97,11 +97,11 @@ def _faults(metrics: Metrics, frames: Mapping[str, int], recorded: Contents | No
     return faults
 
 
-def _sum(metrics: Metrics, names: tuple[str, ...]) -> int:
+def _sum(metrics: Samples, names: tuple[str, ...]) -> int:
     return sum(metrics[name] for name in names)
 
 
-def _lost(metrics: Metrics) -> list[str]:
+def _lost(metrics: Samples) -> list[str]:
     """What went onto the streams and did not come out of them."""
     events = sum(metrics[f"indexer_{kind}_events_total"] for kind in ("repo", "account", "identity"))
     events += metrics["indexer_events_processed_total"] + _buried(metrics)
@@ -115,13 +115,13 @@ def _lost(metrics: Metrics) -> list[str]:
     return lost
 
 
-def _backfilled(metrics: Metrics) -> int:
+def _backfilled(metrics: Samples) -> int:
     """Events of the snapshots that are whole: their records, readable or not, and a closing event each."""
     names = ("backfiller_records_extracted_total", "backfiller_records_unreadable_total")
     return sum(metrics[name] for name in (*names, "backfiller_repos_processed_total"))
 
 
-def _buried(metrics: Metrics) -> int:
+def _buried(metrics: Samples) -> int:
     by_reason = metrics.by("indexer_dead_letters_total", "reason")
     return by_reason.get("bad_entry", 0) + by_reason.get("refused_by_postgres", 0)
 

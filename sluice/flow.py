@@ -1,45 +1,12 @@
 """The whole pipeline at one moment, put together from what each daemon exports."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from prometheus_client.parser import text_string_to_metric_families
+from sluice.samples import Samples
 
 DAEMONS = ("ingester", "backfiller", "indexer")
-Labels = Mapping[str, str]
-
-
-class Samples:
-    """What a page of metrics says, by the names of its samples."""
-
-    def __init__(self) -> None:
-        self._rows: defaultdict[str, list[tuple[Labels, float]]] = defaultdict(list)
-
-    @classmethod
-    def of(cls, page: str) -> "Samples":
-        """Raises ValueError if this is no page of metrics."""
-        found = cls()
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                found._rows[sample.name].append((sample.labels, sample.value))
-        return found
-
-    def rows(self, name: str) -> Sequence[tuple[Labels, float]]:
-        return self._rows.get(name, ())
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._rows
-
-    def total(self, name: str) -> float:
-        return sum(value for _, value in self.rows(name))
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """Of the first that has these labels; None if it is not known."""
-        return next((value for found, value in self.rows(name) if labels.items() <= found.items()), None)
-
-    def families(self) -> int:
-        return len(self._rows)
 
 
 @dataclass(frozen=True, slots=True)

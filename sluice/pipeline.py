@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from sluice.processes import DaemonProcess, Metrics
+from sluice.processes import DaemonProcess
+from sluice.samples import Samples
 from sluice.server import free_port
 
 # everything that the AppView reads: its own collections, chat's, and one that a guest application declares
@@ -83,9 +84,9 @@ class Pipeline:
         }
         return await self._start(f"indexer-{number}", "indexer", environ, "METRICS_PORT")
 
-    async def metrics(self, daemons: Iterable[str] = ("ingester", "backfiller", "indexer")) -> Metrics:
+    async def metrics(self, daemons: Iterable[str] = ("ingester", "backfiller", "indexer")) -> Samples:
         """The samples of all daemons of these kinds, summed."""
-        total = Metrics()
+        total = Samples()
         for daemon in self.daemons:
             if daemon.name.partition("-")[0] in daemons:
                 total += await daemon.metrics(self.http)

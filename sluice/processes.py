@@ -4,16 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import CannotStart
 from sluice.guarded import guarded
+from sluice.samples import Samples
 
 READY_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -69,53 +68,14 @@ class DaemonProcess:
         except aiohttp.ClientError:
             return False
 
-    async def metrics(self, http: aiohttp.ClientSession) -> "Metrics":
+    async def metrics(self, http: aiohttp.ClientSession) -> Samples:
         """What it exports now. Raises DaemonFailed if it has ended."""
         self.check()
         async with http.get(f"{self.url}/metrics") as answer:
-            return Metrics.of(await answer.text())
+            return Samples.of(await answer.text())
 
     async def stop(self) -> int:
         """Its exit code, after SIGTERM."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         return await asyncio.to_thread(self._guard.wait)
-
-
-class Metrics:
-    """Samples of a daemon: by name, and by name and one label's value."""
-
-    def __init__(self) -> None:
-        self._totals: defaultdict[str, float] = defaultdict(float)
-        self._by_label: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
-
-    @classmethod
-    def of(cls, *pages: str) -> "Metrics":
-        """The samples of all pages, summed."""
-        metrics = cls()
-        for page in pages:
-            metrics.add(page)
-        return metrics
-
-    def add(self, page: str) -> None:
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                self._totals[sample.name] += sample.value
-                for label, value in sample.labels.items():
-                    self._by_label[sample.name, label][value] += sample.value
-
-    def __getitem__(self, name: str) -> int:
-        return int(self._totals.get(name, 0))
-
-    def by(self, name: str, label: str) -> dict[str, int]:
-        return {value: int(number) for value, number in self._by_label[name, label].items() if number}
-
-    def __add__(self, other: "Metrics") -> "Metrics":
-        total = Metrics()
-        for metrics in (self, other):
-            for name, value in metrics._totals.items():
-                total._totals[name] += value
-            for key, values in metrics._by_label.items():
-                for label, value in values.items():
-                    total._by_label[key][label] += value
-        return total

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import aiohttp
 
 from common.errors import CannotStart
-from sluice.flow import Daemon, Flow, Samples, flow_of, kind_of
+from sluice.flow import Daemon, Flow, flow_of, kind_of
+from sluice.samples import Samples
 
 PATIENCE = aiohttp.ClientTimeout(total=5)
 

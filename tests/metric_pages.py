@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from sluice.flow import Daemon, Flow, Samples, flow_of
+from sluice.flow import Daemon, Flow, flow_of
+from sluice.samples import Samples
 
 START = {"process_start_time_seconds": 1000.0, "process_resident_memory_bytes": 100 << 20}
 MARKS = {

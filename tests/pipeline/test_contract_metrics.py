@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from common.streams import FIREHOSE_LIVE, LABEL_LIVE
 from sluice.contract import BACKFILLER, CONTRACT, GAUGES, INDEXER, INGESTER
 from sluice.network import RecordedNetwork
-from sluice.processes import DaemonProcess, Metrics
+from sluice.processes import DaemonProcess
 from sluice.recording import Recording
 from sluice.server import free_port
 from tests.conftest import SHIPPED_RECORDINGS
@@ -78,7 +78,7 @@ class Fleet:
 
     async def _have_moved(self, names: tuple[str, ...]) -> bool:
         for daemon in self.daemons:
-            metrics: Metrics = await daemon.metrics(self.http)
+            metrics = await daemon.metrics(self.http)
             self.moved |= {name for name in CONTRACT[daemon.name] if metrics[name] > 0}
             await self._note_families(daemon)
         return self.moved >= set(names)

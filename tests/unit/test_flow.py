@@ -6,9 +6,10 @@ import pytest
 
 from common.errors import CannotStart
 from sluice.contract import CONTRACT
-from sluice.flow import Samples, kind_of
+from sluice.flow import kind_of
 from sluice.history import History
 from sluice.report import document, duration, sentence, verdict
+from sluice.samples import Samples
 from sluice.targets import addresses
 from sluice.terminal import sparkline
 from sluice.verify import of_contract
