@@ -44,6 +44,10 @@ return {redis.call('ZCARD', KEYS[2]), next[2] and next[2] - now or ARGV[3]}
 """
 
 
+def parked_key(stream: str) -> str:
+    return f"{stream}:parked"
+
+
 class Parking:
     """Takes entries off the stream of `consumer`, and brings parked jobs back to it."""
 
@@ -59,7 +63,7 @@ class Parking:
         self._mark = mark
         self._consumer = consumer
         self._stream = consumer.stream
-        self._parked = f"{consumer.stream}:parked"
+        self._parked = parked_key(consumer.stream)
         self._park = redis.register_script(_PARK)
         self._return_due = redis.register_script(_RETURN_DUE)
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
+from backfiller.parking import parked_key
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH
 from indexer.names import own_schema
 from ingester.cursors import LISTING_DONE, cursor_key
 
 _STREAMS = (FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH, FIREHOSE_BACKFILL)
-_PARKED = tuple(f"{stream}:parked" for stream in (REPO_BACKFILL, REPO_BACKFILL_HIGH))
+_PARKED = tuple(map(parked_key, (REPO_BACKFILL, REPO_BACKFILL_HIGH)))
 
 
 @dataclass(frozen=True)

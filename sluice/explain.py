@@ -13,11 +13,12 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from backfiller.ledger import Ledger
+from backfiller.parking import parked_key
 from common.errors import CannotStart
 from common.redis_connection import open_redis
 from common.repo_states import RepoStates
 from common.settings import load
-from common.streams import REPO_BACKFILL, REPO_BACKFILL_DLQ
+from common.streams import REPO_BACKFILL, REPO_BACKFILL_DLQ, REPO_BACKFILL_HIGH
 from common.syntax import authority_of, collection_of, is_did, utc_text
 from indexer.names import Names
 from indexer.records import HANDLERS
@@ -136,7 +137,11 @@ async def _jobs(redis: Redis, did: str) -> dict[str, Any]:
     try:
         (state,) = await RepoStates(redis).read([did])
         (outcome,) = await Ledger(redis, REPO_BACKFILL).known_of([did])
-        parked = [job async for job, _ in redis.zscan_iter(f"{REPO_BACKFILL}:parked", match=f'*"{did}"*')]
+        parked = [
+            json.loads(job)
+            for stream in (REPO_BACKFILL_HIGH, REPO_BACKFILL)
+            async for job, _ in redis.zscan_iter(parked_key(stream), match=f'*"{did}"*')
+        ]
         buried: Any = await redis.xrevrange(REPO_BACKFILL_DLQ, count=MOST_READ)
     except (RedisError, OSError) as error:
         return {"jobs": f"redis does not answer: {error}"}
@@ -147,7 +152,7 @@ async def _jobs(redis: Redis, did: str) -> dict[str, Any]:
         known = asdict(outcome)
         known["at"] = utc_text(datetime.fromtimestamp(known.pop("at_ms") / 1000, UTC))
         _tell(story, "its last backfill", [known])
-    _tell(story, "jobs that wait for their next try", [json.loads(job) for job in parked])
+    _tell(story, "jobs that wait for their next try", parked)
     quoted = f'"{did}"'.encode()
     letters = [
         {"entry": entry.decode(), **_texts(fields)} for entry, fields in buried if quoted in b"".join(fields.values())

@@ -73,6 +73,9 @@ async def _until_done(redis: Redis, stream: str) -> None:
     """Finished entries are deleted: what stands in the stream now is done when nothing up to the last of it is left."""
     newest = await redis.xrevrange(stream, count=1)
     last = newest[0][0] if newest else None
+    is_said = False
     while last and await redis.xrange(stream, max=last, count=1):
-        sys.stderr.write(f"waiting until the indexers have done what is in {stream}\n")
+        if not is_said:
+            sys.stderr.write(f"waiting until the indexers have done what is in {stream}\n")
+        is_said = True
         await asyncio.sleep(LOOK_SECONDS)

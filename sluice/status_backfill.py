@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backfiller.ledger import Ledger
+from backfiller.parking import parked_key
 from backfiller.permits import Permits
 from backfiller.settings import Settings
 from common.errors import BadInput
@@ -91,7 +92,7 @@ async def backfill_status(redis: Redis, settings: Settings) -> BackfillStatus:
         for stream in (*inputs, settings.dlq_stream, settings.firehose_stream):
             pipe.xlen(stream)
         for stream in inputs:
-            pipe.zcard(f"{stream}:parked")
+            pipe.zcard(parked_key(stream))
         pipe.zcard(ledger.recheck_key)
         *lengths, dead, output, parked_high, parked, rechecks = await pipe.execute()
     return BackfillStatus(
@@ -135,7 +136,7 @@ async def _sampled(redis: Redis, settings: Settings) -> list[str]:
     for stream in (settings.high_stream, settings.backfill_stream):
         entries: Any = await redis.xrange(stream, count=SAMPLE)
         payloads += [fields.get(JOB_FIELD.encode(), b"") for _, fields in entries]
-        payloads += await redis.zrange(f"{stream}:parked", 0, SAMPLE - 1)
+        payloads += await redis.zrange(parked_key(stream), 0, SAMPLE - 1)
     dids = []
     for payload in payloads:
         try:

@@ -82,11 +82,12 @@ async def test_dead_letters_and_jobs_are_told_with_their_reasons(index: Index, r
     )
     job = encode_event(RepoJob(did=ALICE, attempts=2))
     await redis.zadd("repo_backfill:parked", {job: 1, encode_event(RepoJob(did=BOB)): 2})
+    await redis.zadd("repo_backfill_high:parked", {encode_event(RepoJob(did=ALICE, attempts=4)): 1})
     for who in (ALICE, BOB):
         await redis.xadd("repo_backfill_dlq", {"repo": encode_event(RepoJob(did=who)), "error": "pds_gone"})
     story = await told(explain, ALICE)
     assert [(row["reason"], row["error"]) for row in story["dead letters"]] == [("not_storable", "a NUL")]
-    assert [row["attempts"] for row in story["jobs that wait for their next try"]] == [2]
+    assert [row["attempts"] for row in story["jobs that wait for their next try"]] == [4, 2]
     assert [row["error"] for row in story["jobs given up"]] == ["pds_gone"]
     assert [row["error"] for row in (await told(explain, HELLO))["dead letters"]] == ["a NUL"]
     ended = await explain(ALICE)
