@@ -1,4 +1,4 @@
-"""Every query of docs/sql.md answers, against the schema and with rows in it, and none of them writes."""
+"""Every query of docs/sql.md and of the runbooks answers, with rows in the tables, and none of them writes."""
 
 import re
 
@@ -11,6 +11,11 @@ from tests.indexing import Index
 
 QUERIES = re.findall(r"```sql\n(.*?)```", (DOCS / "sql.md").read_text(encoding="utf-8"), re.DOTALL)
 PATH, *QUESTIONS = QUERIES
+OF_RUNBOOKS = [
+    pytest.param(query, id=page.stem)
+    for page in sorted((DOCS / "runbooks").glob("*.md"))
+    for query in re.findall(r'^sql "(SELECT .+)"$', page.read_text(encoding="utf-8"), re.MULTILINE)
+]
 EXAMPLE = "did:plc:z72i7hdynmk6r22z27h6tvur"
 
 
@@ -36,6 +41,11 @@ async def asked(index: Index, question: str) -> list[asyncpg.Record]:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=[text.strip()[:40] for text in QUESTIONS])
 async def test_a_query_of_the_page_answers(filled: Index, question: str) -> None:
+    await asked(filled, question)
+
+
+@pytest.mark.parametrize("question", OF_RUNBOOKS)
+async def test_a_query_of_a_runbook_answers(filled: Index, question: str) -> None:
     await asked(filled, question)
 
 

@@ -167,6 +167,15 @@ def test_a_runbook_has_its_four_parts_and_queries_that_read_what_there_is(name: 
             assert [one.name for one in read_by(query) if not is_known(one.name)] == []
 
 
+@pytest.mark.parametrize("name", ALERTS)
+def test_a_runbook_greps_for_what_a_daemon_says(name: str) -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8") for kind in ("common", *DAEMONS) for path in (HOME / kind).glob("*.py")
+    )
+    said = re.findall(r"\| grep (?:-E )?'([^']+)'", (RUNBOOKS / f"{name}.md").read_text())
+    assert [text for words in said for text in words.split("|") if text.strip('"') not in code] == []
+
+
 # boards
 
 
