@@ -3,10 +3,11 @@
 from ops.boards.health import HEALTH, UPTIME
 from ops.boards.panels import Board
 from ops.boards.performance import BACKPRESSURE, ERRORS, LATENCY, QUEUES, RESOURCES, THROUGHPUT
+from ops.boards.servers import SERVERS
 
 BOARD = Board(
     "sluice-overview",
     "Sluice: overview",
     "Is the pipeline well, and if not, where to look.",
-    (HEALTH, UPTIME, THROUGHPUT, QUEUES, ERRORS, LATENCY, RESOURCES, BACKPRESSURE),
+    (HEALTH, UPTIME, THROUGHPUT, QUEUES, ERRORS, LATENCY, RESOURCES, BACKPRESSURE, SERVERS),
 )

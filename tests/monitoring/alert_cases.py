@@ -432,6 +432,10 @@ MONITORING = {
         fires={**_FINE, f'prometheus_notifications_errors_total{{{PROMETHEUS},alertmanager="a"}}': "0+1x120"},
         quiet=_FINE,
     ),
+    "MonitoringFaulty: an exporter": Case(
+        fires={**_FINE, 'up{service="redis",instance="redis-exporter:9121"}': "1x10 0x110"},
+        quiet={**_FINE, 'up{service="redis",instance="redis-exporter:9121"}': "1x120", f"up{{{INDEXER}}}": "0x120"},
+    ),
     "HostDiskFills": Case(fires={_DISK: "1000000-1000x540"}, quiet={_DISK: "1000000-10x540"}, after="8h"),
 }
 

@@ -11,6 +11,7 @@ import pytest_asyncio
 from ops.boards.__main__ import BOARDS
 from tests.commands import sluice
 from tests.conftest import SHIPPED_RECORDINGS
+from tests.monitoring.exporters import exporting
 from tests.monitoring.play import BACKFILLERS, INDEXERS, Play, playing
 from tests.monitoring.test_alerts import RULES, rules_of
 from tests.monitoring.watch import Watch, has_number, watching
@@ -51,7 +52,11 @@ class Watched:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def watched() -> AsyncIterator[Watched]:
     """After all has flowed. Nothing does before Prometheus has looked at everyone: a rate needs a look before it."""
-    async with playing(RECORDING, pace=FRAMES_A_SECOND) as play, watching(play.targets()) as watch:
+    async with (
+        playing(RECORDING, pace=FRAMES_A_SECOND) as play,
+        exporting(play.stage.redis_url, play.stage.postgres_url) as exporters,
+        watching({**play.targets(), **exporters}) as watch,
+    ):
         here = Watched(play, watch)
         await until(lambda: _all_up(watch))
         play.begin()

@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,7 @@ class Watch:
 
 @asynccontextmanager
 async def watching(targets: Mapping[str, Sequence[str]]) -> AsyncIterator[Watch]:
-    """`targets`: service -> host:port of its daemons."""
+    """`targets`: job -> host:port of its daemons or exporters."""
     async with AsyncExitStack() as stack:
         listener = Listener()
         listens_at = await _listen(stack, listener)
@@ -119,7 +119,7 @@ def _alertmanager_at(listens_at: str) -> Any:
             f"--web.listen-address=127.0.0.1:{place.port}",
             "--cluster.listen-address=",
         )
-        return _server(place, command)
+        return server(place, command, is_ready)
 
     return server_at
 
@@ -135,13 +135,13 @@ def _prometheus_at(targets: Mapping[str, Sequence[str]], alertmanager: str) -> A
             f"--web.listen-address=127.0.0.1:{place.port}",
             "--web.enable-admin-api",
         )
-        return _server(place, command)
+        return server(place, command, is_ready)
 
     return server_at
 
 
 def _write_configuration(folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
-    """prometheus.yml with these targets and a look every second, without exporters; the rules with shorter waits."""
+    """prometheus.yml with these targets and a look every second; the rules with shorter waits."""
     configuration = yaml.safe_load((HOME / "prometheus.yml").read_text())
     configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     configuration["scrape_configs"] = [job for job in configuration["scrape_configs"] if job["job_name"] in targets]
@@ -160,9 +160,9 @@ def _shortened(found: re.Match[str]) -> str:
     return f"{found[1]}{seconds // SHORTER}s"
 
 
-def _server(place: Place, command: tuple[str, ...]) -> Server:
+def server(place: Place, command: tuple[str, ...], answers: Callable[[str], Awaitable[bool]]) -> Server:
     url = f"http://127.0.0.1:{place.port}"
-    return Server(url=url, commands=(command,), answers=is_ready, stop_signal=signal.SIGTERM)
+    return Server(url=url, commands=(command,), answers=answers, stop_signal=signal.SIGTERM)
 
 
 async def is_ready(url: str) -> bool:

@@ -1,0 +1,68 @@
+"""What tells Prometheus of Redis and Postgres, started as in docker-compose.prod.yml: passwords from files."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from sluice.server import Place, Server, free_port, running
+from tests.monitoring.tools import tool
+from tests.monitoring.watch import server
+
+
+@asynccontextmanager
+async def exporting(redis_url: str, postgres_url: str) -> AsyncIterator[dict[str, list[str]]]:
+    """Job -> host:port."""
+    async with _running("redis", _of_redis(redis_url)) as redis, _running("postgres", _of_postgres(postgres_url)) as pg:
+        yield {"redis": [urlsplit(redis).netloc], "postgres": [urlsplit(pg).netloc]}
+
+
+def _running(name: str, server_at: Any) -> Any:
+    return running(f"{name}-exporter", None, server_at, user=None, port=free_port, temporary_in=None)
+
+
+def _of_redis(url: str) -> Any:
+    parts = urlsplit(url)
+    address = f"redis://127.0.0.1:{parts.port}"
+
+    def server_at(place: Place) -> Server:
+        passwords = place.home / "passwords"
+        passwords.write_text(json.dumps({address: parts.password}))
+        return server(
+            place,
+            (
+                *(tool("prometheus-redis-exporter"), f"--redis.addr={address}", f"--redis.password-file={passwords}"),
+                f"--web.listen-address=127.0.0.1:{place.port}",
+            ),
+            has_metrics,
+        )
+
+    return server_at
+
+
+def _of_postgres(url: str) -> Any:
+    parts = urlsplit(url)
+
+    def server_at(place: Place) -> Server:
+        password = place.home / "postgres_password"
+        password.write_text(str(parts.password))
+        environ = (
+            f"DATA_SOURCE_URI=127.0.0.1:{parts.port}{parts.path}?sslmode=disable",
+            f"DATA_SOURCE_USER={parts.username}",
+            f"DATA_SOURCE_PASS_FILE={password}",
+        )
+        listens_at = f"--web.listen-address=127.0.0.1:{place.port}"
+        return server(place, ("env", *environ, tool("prometheus-postgres-exporter"), listens_at), has_metrics)
+
+    return server_at
+
+
+async def has_metrics(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
