@@ -3,12 +3,17 @@
 import asyncio
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sluice.demo import Servers, set_stage
+from sluice.history import History
 from sluice.pipeline import Pipeline, Upstream, Wiring
+from sluice.report import document
 from sluice.shell_environment import environment_file
 from sluice.status_page import serving
+from sluice.targets import look
 
 LOOK_SECONDS = 2.0
 
@@ -36,12 +41,24 @@ async def run(servers: Servers, relay: str, plc: str, labelers: str, *, indexers
 
 
 async def _watch(pipeline: Pipeline) -> None:
+    """A line at each look, and what is not as it should be whenever that changes."""
     for daemon in pipeline.daemons:
-        sys.stderr.write(f"{daemon.name:18} {daemon.url}/metrics\n")
+        sys.stderr.write(f"{daemon.name:12} {daemon.url}/metrics  log: {daemon.log}\n")
+    history, told = History(), None
     while True:
-        metrics = await pipeline.metrics()
-        names = {"live": "ingester_firehose_live_length", "backfill": "ingester_firehose_backfill_length"}
-        lengths = "  ".join(f"{name} {metrics[gauge]:,}" for name, gauge in names.items())
-        read, rows = metrics["ingester_stream_events_total"], metrics["indexer_db_writes_total"]
-        sys.stderr.write(f"{read:,} events onto the streams, {rows:,} rows written  |  in the streams: {lengths}\n")
+        for daemon in pipeline.daemons:
+            daemon.check()
+        flow = await look(pipeline.http, pipeline.addresses())
+        history.add(flow)
+        shown = document(flow, history)
+        if shown["notes"] != told:
+            told = shown["notes"]
+            sys.stderr.write("".join(f"{shown['state']}: {note}\n" for note in told) or "all is well\n")
+        sys.stderr.write(f"{_line(shown)}\n")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _line(shown: Mapping[str, Any]) -> str:
+    received, rows = (shown["rates"][name] or 0.0 for name in ("received", "rows"))
+    waiting = ", ".join(f"{each['name']} {each['length']:,}" for each in shown["streams"] if each["length"])
+    return f"{received:,.0f} events/s from the network, {rows:,.0f} rows/s written  |  waiting: {waiting or 'nothing'}"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -148,6 +149,23 @@ async def test_commands_in_another_terminal_find_a_demo_by_its_file(
         playing.terminate()
         await playing.communicate()
     assert leftovers(tmp_path) == []
+
+
+async def test_a_pipeline_on_a_network_that_is_not_there_says_so_and_stops_when_told(open_folder: Path) -> None:
+    command = (*SLUICE, "up", "--relay", "127.0.0.1:1")
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(open_folder)}
+    running = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=PIPE, cwd=open_folder, env=environ)
+    assert running.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            said = await running.stderr.readuntil(b"trouble: Not connected to 127.0.0.1:1 (firehose).\n")
+            said += await running.stderr.readuntil(b"waiting: nothing\n")
+    finally:
+        running.send_signal(signal.SIGINT)
+        await running.communicate()
+    assert running.returncode == 130
+    assert f"{open_folder}/sluice-up-" in said.decode()
+    assert leftovers(open_folder) == []
 
 
 @pytest.mark.parametrize("recording", UNSEEN)
