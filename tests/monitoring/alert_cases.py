@@ -224,6 +224,18 @@ INGESTER_CASES = {
             f'ingester_dropped_total{{{INGESTER},source="firehose",reason="duplicate"}}': "0+30000x120",
         },
     ),
+    "IngesterDropRatioHigh: a handful": Case(
+        fires={
+            f"ingester_received_total{{{INGESTER}}}": "0+20x120",
+            f"ingester_labeler_events_total{{{INGESTER}}}": "0x120",
+            f'ingester_dropped_total{{{INGESTER},source="firehose",reason="bad_op"}}': "0+2x120",
+        },
+        quiet={
+            f"ingester_received_total{{{INGESTER}}}": "0+10x120",
+            f"ingester_labeler_events_total{{{INGESTER}}}": "0x120",
+            f'ingester_dropped_total{{{INGESTER},source="firehose",reason="bad_op"}}': "0+1x120",
+        },
+    ),
     "IngesterReposOutOfStep": Case(
         fires={
             f"ingester_repos_known{{{INGESTER}}}": "1000x120",
@@ -283,12 +295,36 @@ BACKFILLER_CASES = {
             f"backfiller_retries_attempted_total{{{BACKFILLER}}}": "0+40x120",
         },
     ),
+    "BackfillerRetryFlood: a handful": Case(
+        fires={
+            _FAILED: "0+2x120",
+            _PROCESSED: "0+1x120",
+            f"backfiller_retries_attempted_total{{{BACKFILLER}}}": "0+2x120",
+        },
+        quiet={
+            _FAILED: "0+1x120",
+            _PROCESSED: "0x120",
+            f"backfiller_retries_attempted_total{{{BACKFILLER}}}": "0+1x120",
+        },
+    ),
     "BackfillerStalled": Case(
         fires=_STALLED,
         quiet={**_STALLED, f'backfiller_repo_outcomes_total{{{BACKFILLER},outcome="done"}}': "10+1x120"},
     ),
     "BackfillerStalled: the output is full": Case(
         fires=_STALLED, quiet={**_STALLED, f"backfiller_backpressure_active{{{BACKFILLER}}}": "1x120"}
+    ),
+    "BackfillerVerificationErrorsHigh: a handful": Case(
+        fires={
+            _FAILED: "0+1x120",
+            _PROCESSED: "0+4x120",
+            f"backfiller_verification_errors_total{{{BACKFILLER}}}": "0+1x120",
+        },
+        quiet={
+            _FAILED: "0x50 1x70",
+            _PROCESSED: "0x120",
+            f"backfiller_verification_errors_total{{{BACKFILLER}}}": "0x50 1x70",
+        },
     ),
     "BackfillerVerificationErrorsHigh": Case(
         fires={
@@ -351,6 +387,9 @@ INDEXER_CASES = {
         fires={_EVENTS: "0+9000x120", _ERRORS: "0+1000x120"},
         quiet={_EVENTS: "0+9000x120", _ERRORS: "0+90x120"},
     ),
+    "IndexerErrorRatioHigh: a handful": Case(
+        fires={_EVENTS: "0+20x120", _ERRORS: "0+10x120"}, quiet={_EVENTS: "0+10x120", _ERRORS: "0+5x120"}
+    ),
     "IndexerUnexpectedErrors": Case(
         fires={f"indexer_unexpected_errors_total{{{INDEXER}}}": "0+60x120"},
         quiet={f"indexer_unexpected_errors_total{{{INDEXER}}}": "0+20x120"},
@@ -387,6 +426,10 @@ SLO = {
         fires={_ON_TIME: "0+80x120", _ALL: "0+100x120"},
         quiet={_ON_TIME: "0+50x40 2000+100x80", _ALL: "0+100x120"},
         after="75m",
+    ),
+    # one event a minute, and each of them late
+    "FreshnessBudgetBurnFast: a handful": Case(
+        fires={_ON_TIME: "0x120", _ALL: "0+2x120"}, quiet={_ON_TIME: "0x120", _ALL: "0+1x120"}
     ),
     "FreshnessBudgetBurnSlow": Case(
         fires={_ON_TIME: "0+96x600", _ALL: "0+100x600"}, quiet={_ON_TIME: "0+999x600", _ALL: "0+1000x600"}, after="8h"
