@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from common.errors import CannotStart
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
+from sluice.server import free_port
 from sluice.status_page import PAGE, serving
-from tests.commands import PATIENCE_SECONDS, ROOT, SLUICE, sluice
+from tests.commands import PATIENCE_SECONDS, ROOT, SLUICE, run, sluice
 from tests.waiting import until
 
 StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
@@ -86,6 +89,33 @@ async def test_the_page_asks_nobody_else_and_runs_nothing_else() -> None:
         for method in ("POST", "PUT", "DELETE"):
             async with http.request(method, f"{url}status.json") as answer:
                 assert answer.status == 405
+
+
+async def test_it_is_served_and_found_well_as_in_production(deployment: Pipeline, tmp_path: Path) -> None:
+    """The command, the environment and the health check of its container, at a port of our own."""
+    container = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text("utf-8"))["services"]["status"]
+    port = str(free_port())
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SLUICE_TARGETS": ",".join(deployment.addresses())}
+    command = (*SLUICE, *container["command"], "--port", port)
+    serving = await asyncio.create_subprocess_exec(*command, stderr=PIPE, cwd=tmp_path, env=environ)
+    assert serving.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await serving.stderr.readuntil(b"the status page: ")
+        python, *check = (text.replace(":4180/", f":{port}/") for text in container["healthcheck"]["test"][1:])
+        assert python == "python"
+        assert (await run(sys.executable, *check, folder=tmp_path)).code == 0
+        async with aiohttp.ClientSession() as http:
+
+            async def sees_both() -> bool:
+                return len((await ask(http, f"http://127.0.0.1:{port}/"))["daemons"]) == 2
+
+            await until(sees_both)
+    finally:
+        serving.terminate()
+        await serving.communicate()
+    assert serving.returncode == 130
+    assert (await run(sys.executable, *check, folder=tmp_path)).code == 1
 
 
 async def test_a_taken_port_is_a_clear_refusal_where_it_was_asked_for() -> None:
