@@ -113,7 +113,10 @@ async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
 
     The repos concerned must be locked.
     """
-    await post_flags.lock_posts(session, _posts_going(wanted) | wanted.ungated)
+    going = _posts_going(wanted)
+    await post_flags.lock_posts(session, going | wanted.ungated)
+    if going:
+        await session.execute("DELETE FROM {own}.forbidden WHERE uri = ANY($1::text[])", sorted(going))
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
     lives = [*wanted.lives, *await history.ending(session, wanted.ending)]

@@ -1,12 +1,16 @@
-"""When a record was written: at the time of its live event, however late that comes; until then, of its backfill.
+"""When a record was written: at the time of its live event, however late that comes; until then, when it says itself.
 
 A repo that is fetched whole does not say when its records were written, and the event that does may come before or
-after. So the stored rev of what only a backfill has told ends with a mark, until a live event dates it.
+after. So the stored rev of what only a backfill has told ends with a mark, until a live event dates it. Meanwhile its
+`createdAt` is all that there is: by the time of the backfill its age would depend on which repo was fetched first.
 """
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from common.events import SEQ_BACKFILL, WrittenEvent
+from indexer.handler import Record
 
 UNDATED = "~"  # sorts after the rev without it, and before every later one
 
@@ -32,6 +36,13 @@ class Live(NamedTuple):
 
 
 NOT_THERE = Live()
+
+
+def dated(event: WrittenEvent, record: Record) -> Record:
+    """The record with the time that it has by this event alone."""
+    if event.seq != SEQ_BACKFILL or not record.created_at:
+        return record
+    return replace(record, indexed_at=record.sort_at)
 
 
 def stored_rev(event: WrittenEvent) -> str:

@@ -1,12 +1,16 @@
 """Which posts a batch puts in another light, though they were settled before."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
-from common.events import CreateEvent, RecordEvent, UpdateEvent
-from common.syntax import collection_of
+import orjson
+
+from common.errors import BadInput
+from common.events import SEQ_BACKFILL, CreateEvent, RecordEvent, UpdateEvent, WrittenEvent
+from common.syntax import collection_of, utc_text
 from indexer.batch import Batch
 from indexer.lexicon_formats import normalised
-from indexer.lives import POST, POST_GATE, REMEMBERED, THREAD_GATE
+from indexer.lives import GATES, POST, POST_GATE, REMEMBERED, THREAD_GATE
 from indexer.session import Session
 from indexer.threads import TOLD_ANCESTORS
 
@@ -35,8 +39,7 @@ def _news(batch: Batch) -> dict[str, str]:
     news: dict[str, str] = {}
     for event in _events(batch):
         if event.collection in REMEMBERED:
-            came = event.collection == POST and isinstance(event, CreateEvent | UpdateEvent)
-            time = "" if came else normalised(event.time)
+            time = _from_when(event)
             news[event.uri] = min(time, news.get(event.uri, time))
     return news
 
@@ -44,6 +47,34 @@ def _news(batch: Batch) -> dict[str, str]:
 def _events(batch: Batch) -> Iterator[RecordEvent]:
     items: Iterable[object] = (item.event for item in (*batch.newest.values(), *batch.superseded))
     return (event for event in items if isinstance(event, RecordEvent))
+
+
+def _from_when(event: RecordEvent) -> str:
+    """Before its live event came, a record may have been taken to be as old as it says (dating.py).
+
+    Whom a follow or list item lets in is found among the forbidden, however old it is.
+    """
+    time = normalised(event.time)
+    if not isinstance(event, CreateEvent | UpdateEvent):
+        return time
+    if event.collection == POST:
+        return ""
+    if event.collection in GATES:
+        return min(time, _written_at(event))
+    return time if event.seq == SEQ_BACKFILL else max(min(time, _written_at(event)), _day_before(time))
+
+
+def _written_at(event: WrittenEvent) -> str:
+    """As the record says; empty if it is none."""
+    try:
+        return normalised(orjson.loads(bytes(event.record))["createdAt"])
+    except (orjson.JSONDecodeError, LookupError, TypeError, BadInput):
+        return ""
+
+
+def _day_before(time: str) -> str:
+    """A follow that says to be older than that is not believed: all replies since then would be judged anew."""
+    return utc_text(datetime.fromisoformat(time) - timedelta(days=1))
 
 
 def _columns_of(news: dict[str, str], collection: str) -> tuple[list[str], list[str]]:
@@ -57,11 +88,13 @@ _REPLIES = """(
   UNION ALL
   SELECT life.uri COLLATE "default", since, true FROM {{own}}.life WHERE parent = {above}
 )"""
+_POSTS_OF = f"forbidden.uri >= 'at://' || {{who}} || '/{POST}/' AND forbidden.uri < 'at://' || {{who}} || '/{POST}0'"
 _MOST = 100  # of what is gone, one below the other
 
 # An index serves only one collation: all URIs and DIDs here have that of the posts. Found are replies below a post, as
 # far up as posts tell; replies in a thread whose gate this is, or whose root may name whom its gate lets in; quotes of
-# the post of a gate; replies between two people of whom one follows the other; replies of somebody on a list
+# the post of a gate; replies between two people of whom one follows the other; replies of somebody on a list; and of
+# these two, whatever their age, those that are forbidden
 _LATE = f"""
 WITH RECURSIVE changed AS (SELECT * FROM unnest($1::text[], $2::text[]) AS changed(uri, news)),
 below AS (
@@ -107,7 +140,15 @@ listed AS (
   FROM unnest($9::text[], $10::text[]) AS changed(uri, news) JOIN {{own}}.life ON life.uri = changed.uri
   WHERE says IS NOT NULL
 ),
+let_in AS (
+  SELECT forbidden.uri FROM tie JOIN {{own}}.forbidden ON {_POSTS_OF.format(who="person")}
+    JOIN {{app}}.post ON post.uri = forbidden.uri AND starts_with("replyRoot", 'at://' || other || '/')
+  UNION
+  SELECT forbidden.uri FROM listed JOIN {{own}}.forbidden ON {_POSTS_OF.format(who="person")}
+),
 found AS (
+  SELECT uri COLLATE "default" AS uri, 0 AS depth FROM let_in
+  UNION ALL
   SELECT uri, depth FROM below WHERE NOT is_gone AND time >= news
   UNION ALL
   SELECT uri, 0 FROM gated WHERE NOT is_gone AND time >= news

@@ -10,6 +10,7 @@ from indexer.gate_rules import MENTION, mentions
 
 POST, THREAD_GATE, POST_GATE = "app.bsky.feed.post", "app.bsky.feed.threadgate", "app.bsky.feed.postgate"
 FOLLOW, LIST_ITEM = "app.bsky.graph.follow", "app.bsky.graph.listitem"
+GATES = (THREAD_GATE, POST_GATE)
 REMEMBERED = (POST, THREAD_GATE, POST_GATE, FOLLOW, LIST_ITEM)
 
 

@@ -148,9 +148,9 @@ def _plan_write(
 
 def _plan_dating(result: Plan, event: CreateEvent | UpdateEvent, live: Live) -> None:
     """The rows that a backfill brought, with the time that the live event tells."""
-    uri, rev, time = event.uri, max(event.rev, live.true_rev), min(normalised(event.time), live.time)
+    uri, rev, time = event.uri, max(event.rev, live.true_rev), normalised(event.time)
     result.dated.append(uri)
-    version = version_of(msgspec.structs.replace(event, rev=rev, time=time), uri) if time < live.time else None
+    version = version_of(msgspec.structs.replace(event, rev=rev, time=time), uri) if time != live.time else None
     if version is None or isinstance(version, BadInput):
         result.lifted.append((uri, rev))
         return

@@ -14,7 +14,7 @@ from msgspec import Raw
 from common.collection_filter import CollectionFilter
 from common.delivery import Delivery
 from common.errors import BadInput
-from common.events import SEQ_BACKFILL, CreateEvent
+from common.events import CreateEvent
 from common.syntax import collection_of
 from indexer.audit import AGGREGATES, compare, repair_key
 from indexer.batch import Batch, Item
@@ -113,7 +113,7 @@ async def _standing(session: Session, uri: str) -> set[Table]:
 def _event(row: Any) -> CreateEvent:
     _, _, did, collection, rkey = row["uri"].split("/", 4)
     return CreateEvent(
-        seq=SEQ_BACKFILL,
+        seq=0,  # its time is known, as far as it is
         time=row["indexedAt"],
         did=did,
         commit="",

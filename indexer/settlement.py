@@ -13,7 +13,7 @@ from indexer.counts import Deltas
 from indexer.counts import write as write_counts
 from indexer.gate_rules import allows_reply
 from indexer.late import late_posts, uris_of
-from indexer.lives import POST, POST_GATE, THREAD_GATE
+from indexer.lives import GATES, POST
 from indexer.post_flags import lock_posts, post_beside, show_gates
 from indexer.session import Session, columns
 from indexer.tables import Row
@@ -21,7 +21,6 @@ from indexer.thread_context import read_posts, read_relations, root_author
 from indexer.threads import Post, Verdict, corrections, flags, placed
 
 REPOST = "app.bsky.feed.repost"
-GATES = (THREAD_GATE, POST_GATE)
 PORTION = 500
 
 
@@ -76,6 +75,8 @@ async def _settle_portion(session: Session, uris: Sequence[str], deltas: Deltas)
     changed = [(uri, *astuple(verdict)) for uri, verdict in verdicts.items() if verdict != posts[uri].stored]
     if changed:
         await session.execute(_WRITE_FLAGS, *columns(sorted(changed)))
+        await session.execute(_FORBID, sorted(uri for uri in posts if verdicts[uri].violates))
+        await session.execute(_ALLOW, sorted(uri for uri in posts if not verdicts[uri].violates))
     await _tell(session, posts, verdicts)
     _count_replies(deltas, posts, verdicts)
     return sorted(uri for uri, post in posts.items() if bool(post.stored.invalid) != bool(verdicts[uri].invalid))
@@ -147,6 +148,8 @@ WITH RECURSIVE chain AS (
 )
 SELECT DISTINCT post.uri FROM chain JOIN {app}.post ON "replyParent" = chain.uri ORDER BY post.uri
 """
+_FORBID = "INSERT INTO {own}.forbidden SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+_ALLOW = "DELETE FROM {own}.forbidden WHERE uri = ANY($1::text[])"
 _WRITE_FLAGS = """
 UPDATE {app}.post SET "invalidReplyRoot" = new.invalid, "violatesThreadGate" = new.violates,
   "violatesEmbeddingRules" = new.embedding

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from common.errors import BadInput
 from common.events import WrittenEvent
-from indexer.dating import stored_rev
+from indexer.dating import dated, stored_rev
 from indexer.handler import Record
 from indexer.lexicon import validator
 from indexer.lexicon_formats import normalised
@@ -41,12 +41,11 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
     try:
         value = orjson.loads(text)
         _VALIDATE[event.collection](value)
-        indexed_at = normalised(event.time)
         handler = HANDLERS[event.collection]
-        record = Record(uri, event.cid, event.did, event.rkey, value, indexed_at)
+        record = dated(event, Record(uri, event.cid, event.did, event.rkey, value, normalised(event.time)))
         rows = list(handler.rows(record))
         _refuse_nul(rows)
-        row = RecordRow(uri, event.cid, event.did, text.decode(), indexed_at, stored_rev(event))
+        row = RecordRow(uri, event.cid, event.did, text.decode(), record.indexed_at, stored_rev(event))
         return Version(row, rows, list(handler.notifications(record)), handler.concerns_others(record))
     except orjson.JSONDecodeError as error:
         return BadInput("invalid_record", str(error))

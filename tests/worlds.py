@@ -96,10 +96,8 @@ class World(Limits):
             return
         if self.versions[key] and key not in self.live:
             self.clock += 1
-        collection = key[1]
         value = self._value(key) | {"version": len(self.events)}
-        early = 0 if self.gated and collection == POST else -3
-        value["createdAt"] = make.moment(self.clock + self.choose([0, 0, early, 5]))
+        value["createdAt"] = make.moment(self.clock + self.choose([0, 0, -3, 5]))
         is_bad = not self.versions[key] and not self.is_looked_at(key) and self.choose([False] * 5 + [True])
         self._put(key, records.broken(value) if is_bad else value, same_commit=same_commit)
 

@@ -95,6 +95,7 @@ NEEDED_OWN: Mapping[str, str] = {
     "tombstone": "uri:text did:text rev:text",
     "life": "uri:text rev:text since until deleted:boolean parent root says",
     "unsettled": "uri:text",
+    "forbidden": "uri:text",
     "label_version": "src:text uri:text cid:text val:text cts:text seq:bigint",
     "snapshot": "did:text rev:text records:integer seen:int4multirange collections:text[]",
     "handle_check": "did:text time:text due_at:timestamp_with_time_zone attempts:integer",

@@ -2,6 +2,7 @@
 
 import itertools
 
+import orjson
 import pytest
 
 from tests import factories as make
@@ -142,6 +143,34 @@ async def test_a_tie_that_ended_lets_in_who_replied_before(name: str, order: tup
     for part in order:
         await index.apply_each(parts[part])
     assert await forbidden(index) == {uri(BOB, POST, "r5")}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("name", TIES)
+async def test_repos_that_are_fetched_hours_after_one_another_tell_who_was_let_in(
+    name: str, order: tuple[int, ...], index: Index
+) -> None:
+    """One reply says that it is older than the gate, one is younger than that, and one younger than the tie, too."""
+    rule, more, tie, _ = TIES[name]
+    gate, made = gated(rule, **more) | {"createdAt": make.moment(1)}, {"createdAt": make.moment(3)}
+    tied = (tie.collection, "t"), orjson.loads(bytes(tie.record)) | made
+    replies = {(POST, f"r{time}"): make.reply(ROOT, at=time) for time in (0, 2, 4)}
+    repos = [(ALICE, {(POST, "a"): make.post(), (THREAD_GATE, "a"): gate}), (BOB, replies), (tie.did, dict([tied]))]
+    for hour, number in enumerate(order):
+        who, told = repos[number]
+        parts = make.snapshot(who, told, 60, read_at=3600 * (1 + hour))
+        await index.apply(*parts[:-1])  # not the end: one repo comes in two parts here
+    assert await forbidden(index) == {uri(BOB, POST, "r2")}
+
+
+async def test_a_live_event_dates_what_a_backfill_brought_earlier_or_later(index: Index) -> None:
+    follow = make.follow(BOB, at=5)
+    await index.apply(*make.snapshot(ALICE, {(FOLLOW, "f"): follow}, 60, read_at=90))
+    assert await index.rows("follow", "indexedAt", "sortAt") == [(make.moment(5), make.moment(5))]
+    await index.apply(make.create(ALICE, "f", follow, 7))
+    assert await index.rows("follow", "indexedAt", "sortAt") == [(make.moment(7), make.moment(5))]
+    await index.apply(*make.snapshot(ALICE, {(FOLLOW, "f"): follow}, 70, read_at=95))
+    assert await index.rows("follow", "indexedAt") == [make.moment(7)]
 
 
 async def test_whom_a_root_once_mentioned_its_gate_lets_in_far_below(index: Index) -> None:

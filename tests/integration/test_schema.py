@@ -99,6 +99,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         "resync": ["did"],
         "dead_letter": ["id"],
         "unsettled": ["uri"],
+        "forbidden": ["uri"],
         "label_version": ["src", "uri", "cid", "val"],
         "migration": ["version"],
     }
@@ -121,7 +122,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         " OR a.attrelid = 'bsky.record'::regclass AND a.attname = 'rev'",
         OWN,
     )
-    assert len(by_bytes) == 17
+    assert len(by_bytes) == 18
     assert all(is_c for _, is_c in by_bytes)
 
 
