@@ -31,7 +31,7 @@ from backfiller.unpack import Snapshot
 from common.backpressure import Room
 from common.delivery import Delivery
 from common.errors import BadInput, GiveUp, TryLater
-from common.events import RepoJob, StreamEvent, decode_job, encode_event
+from common.events import RepoJob, decode_job, encode_event
 from common.repo_states import RepoStates
 from common.streams import StreamConsumer, StreamWriter
 from common.syntax import is_did, is_tid, utc_text
@@ -126,8 +126,8 @@ class Backfiller:
 
     async def _emit(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
         """The closing event goes last: who has seen it has seen the others."""
-        events = snapshot.events(now())
-        while payloads := await self._threads(encoded, events, self._batch_size, MAX_BATCH_BYTES):
+        drawn = snapshot.payloads(now())
+        while payloads := await self._threads(next_of, drawn, self._batch_size, MAX_BATCH_BYTES):
             if not await self._output.append(payloads, stop):
                 return False
         return True
@@ -203,11 +203,10 @@ def oldest_rev(job: RepoJob, known: Entry | None) -> str:
     return max(job.rev if is_tid(job.rev) else "", known.rev if known else "")
 
 
-def encoded(events: Iterator[StreamEvent], most: int, most_bytes: int) -> list[bytes]:
+def next_of(drawn: Iterator[bytes], most: int, most_bytes: int) -> list[bytes]:
     """The next payloads for the output: up to `most`, or as many as go just beyond `most_bytes`; none at the end."""
     payloads, size = [], 0
-    for event in itertools.islice(events, most):
-        payload = encode_event(event)
+    for payload in itertools.islice(drawn, most):
         payloads.append(payload)
         size += len(payload)
         if size >= most_bytes:

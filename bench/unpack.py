@@ -19,7 +19,7 @@ from libipld import decode_dag_cbor
 from redis.asyncio import Redis
 
 from backfiller.unpack import unpack
-from backfiller.worker import MAX_BATCH_BYTES, encoded
+from backfiller.worker import MAX_BATCH_BYTES, next_of
 from bench.machine import load
 from common.backpressure import Room
 from common.car import read_car
@@ -89,8 +89,8 @@ def measure_steps(car: bytes, signer: Signer, count: int) -> None:
         return len(blocks)
 
     def entries(data: bytes | mmap = car) -> int:
-        events, total = unpack(data, DID, signer.public, IS_WANTED).events(TIME), 0
-        while payloads := encoded(events, BATCH, MAX_BATCH_BYTES):
+        drawn, total = unpack(data, DID, signer.public, IS_WANTED).payloads(TIME), 0
+        while payloads := next_of(drawn, BATCH, MAX_BATCH_BYTES):
             total += len(payloads)
         return total
 
@@ -122,8 +122,8 @@ def measured(call: Callable[[], T]) -> tuple[float, T]:
 
 async def append_all(car: bytes, signer: Signer, redis: Redis) -> None:
     output = StreamWriter(redis, FIREHOSE_BACKFILL, EVENT_FIELD, Room(redis, FIREHOSE_BACKFILL, 100_000_000))
-    events, stop = unpack(car, DID, signer.public, IS_WANTED).events(TIME), asyncio.Event()
-    while payloads := encoded(events, BATCH, MAX_BATCH_BYTES):
+    drawn, stop = unpack(car, DID, signer.public, IS_WANTED).payloads(TIME), asyncio.Event()
+    while payloads := next_of(drawn, BATCH, MAX_BATCH_BYTES):
         await output.append(payloads, stop)
 
 

@@ -109,6 +109,9 @@ def _roots(header: object) -> tuple[bytes, ...]:
 
 def read_varint(data: bytes | mmap, at: int) -> tuple[int, int]:
     """An unsigned LEB128 number in its shortest form, and where it ends. Four bytes hold any size that is taken."""
+    head = data[at : at + 2]
+    if len(head) == 2 and head[0] > 0x7F and 0 < head[1] < 0x80:
+        return head[0] & 0x7F | head[1] << 7, at + 2  # nearly all sizes
     value = shift = 0
     for byte in data[at : at + 4]:
         value |= (byte & 0x7F) << shift

@@ -4,13 +4,14 @@ Whoever reads `record.json` must be able to compute the record's CID from it. So
 `{"$bytes"}` by what the block says, never by what the bytes look like, and what JSON would confuse is refused.
 """
 
+import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from libipld import encode_cid
+from libipld import decode_dag_cbor, encode_cid, encode_dag_cbor
 
 from common.dag_cbor import MAX_DEPTH, check, cid_from_text, decode_checked, encode
 from common.errors import BadInput
@@ -18,6 +19,9 @@ from common.errors import BadInput
 MAX_RECORD_BYTES = 1 << 20
 MAX_SAFE_INTEGER = (1 << 53) - 1
 _RESERVED = ("$link", "$bytes")
+_PLAIN_BYTES = 4096
+_NO_CONTAINER = bytes(byte for byte in range(256) if not 0x80 <= byte <= 0xBF)
+_RESERVED_IN = re.compile(rb"\$(?:link|bytes)")
 
 
 def to_json(block: bytes) -> bytes:
@@ -28,11 +32,32 @@ def to_json(block: bytes) -> bytes:
     """
     if len(block) > MAX_RECORD_BYTES:
         raise BadInput("bad_record", "too large")
+    return _plain_json(block) or _exact_json(block)
+
+
+def _plain_json(block: bytes) -> bytes | None:
+    """Of a small record without links and byte strings, as most are, in a third of the time; None of all others.
+
+    Few bytes that may begin a container mean that nothing is deep, and what encodes to what it was decoded from is
+    canonical.
+    """
+    if len(block) > _PLAIN_BYTES or len(block.translate(None, _NO_CONTAINER)) > MAX_DEPTH or _RESERVED_IN.search(block):
+        return None
+    try:
+        record = decode_dag_cbor(block)
+        if not isinstance(record, dict) or encode_dag_cbor(record) != block:
+            return None
+        return orjson.dumps(record, None, orjson.OPT_STRICT_INTEGER)
+    except (ValueError, orjson.JSONEncodeError):
+        return None
+
+
+def _exact_json(block: bytes) -> bytes:
     kinds = iter(check(block))
     record = decode_checked(block)
     if not isinstance(record, dict):
         raise BadInput("bad_record", "not a map")
-    if b"$link" in block or b"$bytes" in block:
+    if _RESERVED_IN.search(block):
         _refuse_reserved_keys(record)
     try:
         return orjson.dumps(record, lambda raw: _json_form(raw, kinds), orjson.OPT_STRICT_INTEGER)

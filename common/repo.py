@@ -47,6 +47,8 @@ Entry = tuple[bytes, bytes, bytes | None]
 # One part of a tree in the order of its keys: a key, the raw CID of its record, and the height at which the key stands;
 # or no key, the raw CID of a whole subtree's top, and its height. Both are made by the dozen for each commit.
 Item = tuple[bytes, bytes, int]
+# of the first byte of a hash: how many pairs of its bits are zero, before one that is not
+_LEADING_PAIRS = bytes((8 - byte.bit_length()) // 2 for byte in range(256))
 
 
 class Commit(Struct, frozen=True):
@@ -94,7 +96,7 @@ def verify_commit(commit: Commit, key: PublicKey) -> None:
         raise BadInput("bad_signature", f"{commit.did} {commit.rev}")
 
 
-def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[str, bytes]]:
+def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Every (path, raw CID of the record) of the tree whose top is `data`, in the order of the paths.
 
     Nothing is proven before it ends: then each node and each record block was there, every key in its only right place.
@@ -103,18 +105,27 @@ def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[str, byte
     """
     top = _node(blocks, data)
     last = b""
-    pending = items_of(top, height_of(blocks, top))
-    while pending:
-        key, cid, height = pending.pop()
-        if not key:
-            pending += items_of(_subtree(blocks, cid), height)
-            continue
-        if key <= last or depth_of(key) != height or not is_path(key):
-            raise BadInput("bad_mst", f"key {key[:80]!r} at height {height} after {last[:80]!r}")
-        if cid not in blocks:
-            raise TryLater("incomplete_repo", f"no record at {key.decode()}")
-        last = key
-        yield key.decode(), cid
+    height = height_of(blocks, top)
+    open_nodes = [iter(top.entries)]  # from the top down: what is still to come of each
+    left = top.left
+    while open_nodes:
+        while left:
+            node = _subtree(blocks, left)
+            open_nodes.append(iter(node.entries))
+            left = node.left
+            height -= 1
+        for key, cid, left in open_nodes[-1]:
+            if key <= last or depth_of(key) != height or not is_path(key):
+                raise BadInput("bad_mst", f"key {key[:80]!r} at height {height} after {last[:80]!r}")
+            if cid not in blocks:
+                raise TryLater("incomplete_repo", f"no record at {key.decode()}")
+            last = key
+            yield key, cid
+            if left:
+                break
+        else:
+            open_nodes.pop()
+            height += 1
 
 
 def is_path(key: bytes) -> bool:
@@ -124,7 +135,8 @@ def is_path(key: bytes) -> bool:
 
 def depth_of(key: bytes) -> int:
     """The height at which a key stands: pairs of leading zero bits of its sha-256."""
-    return (256 - int.from_bytes(sha256(key).digest(), "big").bit_length()) // 2
+    digest = sha256(key).digest()
+    return _LEADING_PAIRS[digest[0]] if digest[0] else (256 - int.from_bytes(digest, "big").bit_length()) // 2
 
 
 def read_node(block: bytes) -> Node:

@@ -34,9 +34,13 @@ def split_path(path: str) -> tuple[str, str]:
     collection, slash, rkey = path.partition("/")
     if not slash or not is_nsid(collection):
         raise BadInput("bad_path", path[:80])
-    if not RECORD_KEY.fullmatch(rkey) or rkey in (".", ".."):
+    if not is_record_key(rkey):
         raise BadInput("bad_path", path[:80])
     return collection, rkey
+
+
+def is_record_key(text: str) -> bool:
+    return RECORD_KEY.fullmatch(text) is not None and text not in (".", "..")
 
 
 def record_uri(did: str, collection: str, rkey: str) -> str:

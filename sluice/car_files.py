@@ -17,7 +17,7 @@ from backfiller.outcomes import DONE
 from backfiller.repos import Threads, refuse_future
 from backfiller.settings import Settings
 from backfiller.unpack import Snapshot, did_and_rev, unpack
-from backfiller.worker import MAX_BATCH_BYTES, encoded
+from backfiller.worker import MAX_BATCH_BYTES, next_of
 from common.backpressure import Room
 from common.errors import BadInput, CannotStart, TryLater
 from common.events import EVENT_FIELD
@@ -69,8 +69,8 @@ class CarLoader:
             return did, entry
 
     async def _emit(self, snapshot: Snapshot) -> None:
-        events = snapshot.events(utc_text(datetime.now(UTC)))
-        while payloads := await self._threads(encoded, events, MAX_BATCH, MAX_BATCH_BYTES):
+        drawn = snapshot.payloads(utc_text(datetime.now(UTC)))
+        while payloads := await self._threads(next_of, drawn, MAX_BATCH, MAX_BATCH_BYTES):
             await self._output.append(payloads, self._stop)
 
 

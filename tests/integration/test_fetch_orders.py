@@ -8,6 +8,7 @@ import pytest
 
 from backfiller.unpack import unpack
 from common.collection_filter import CollectionFilter
+from common.events import decode_event
 from common.syntax import utc_text
 from sluice.recording import Recording
 from tests.conftest import OpenRecording
@@ -26,7 +27,8 @@ async def backfilled(index: Index, recording: Recording, dids: list[str]) -> Row
     for hour, did in enumerate(dids):
         car = recording.car(did)
         assert car is not None
-        events = list(unpack(car, did, None, EVERYTHING).events(utc_text(FIRST_FETCH + timedelta(hours=hour))))
+        payloads = unpack(car, did, None, EVERYTHING).payloads(utc_text(FIRST_FETCH + timedelta(hours=hour)))
+        events = [decode_event(payload) for payload in payloads]
         for start in range(0, len(events), BATCH):
             await index.apply(*events[start : start + BATCH])
     rows = await index.everything(without=CLOCKS)

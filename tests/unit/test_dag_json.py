@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.car import read_car
 from common.dag_cbor import MAX_DEPTH, Link, cid_of, cid_text, encode
-from common.dag_json import MAX_RECORD_BYTES, json_to_block, to_json
+from common.dag_json import MAX_RECORD_BYTES, _exact_json, _plain_json, json_to_block, to_json
 from common.repo import read_commit, walk
 from tests.recorded_frames import commits
 from tests.refusals import refusal
@@ -89,6 +89,43 @@ def test_the_records_of_a_repo_are_those_that_other_software_reads() -> None:
 def test_any_record_comes_back_byte_for_byte(record: dict[str, Any]) -> None:
     block = encode(record)
     assert json_to_block(to_json(block)) == block
+
+
+@given(records, st.data())
+@settings(max_examples=200)
+def test_the_short_way_to_json_gives_nothing_but_what_the_exact_one_gives(
+    record: dict[str, Any], data: st.DataObject
+) -> None:
+    """A byte changed at will: what is not canonical, or is no record any more, is refused either way."""
+    block = bytearray(encode(record))
+    block[data.draw(st.integers(0, len(block) - 1))] = data.draw(st.integers(0, 255))
+    short = _plain_json(bytes(block))
+    if short is not None:
+        assert refusal(_exact_json, bytes(block)) is None
+        assert short == _exact_json(bytes(block))
+
+
+def test_most_records_go_the_short_way() -> None:
+    assert _plain_json(encode({"text": "ol\u00e9", "createdAt": "2026", "n": [1, {"a": None}]})) is not None
+
+
+# how the short way could be led astray: no record, too deep, not canonical, numbers and bytes that JSON has not
+ASTRAY = [
+    encode([1]),
+    encode({"a": 1 << 60}),
+    encode({"a": b"x"}),
+    encode({"$link": "a"}),
+    b"\xa1aa" * (MAX_DEPTH + 1) + b"\x00",
+    bytes.fromhex("a1616118 01".replace(" ", "")),
+    bytes.fromhex("a161 62 00 61 61 00".replace(" ", "")),
+    bytes.fromhex("a16161fa3fc00000"),
+    b"\xa1aa\x9a\x00\xff\xff\xff" + b"\x00" * 64,
+]
+
+
+@pytest.mark.parametrize("block", ASTRAY, ids=bytes.hex)
+def test_what_is_not_plain_is_left_to_the_exact_way(block: bytes) -> None:
+    assert _plain_json(block) is None
 
 
 def test_what_the_block_says_decides_what_is_a_link() -> None:

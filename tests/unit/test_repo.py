@@ -40,7 +40,7 @@ HIGH_TOO = next(key for key in _high if key > LATER)
 
 
 def walked(blocks: Blocks, top: bytes) -> list[tuple[str, bytes]]:
-    return list(walk(blocks, top))
+    return [(key.decode(), cid) for key, cid in walk(blocks, top)]
 
 
 def car_of(path: Path) -> Car:
@@ -240,7 +240,7 @@ def test_a_tree_of_example_keys_holds_them_all() -> None:
     records = {key: CID for key in keys}
     top, nodes = tree(records)
     assert len(nodes) > 30
-    assert [path for path, _ in walk(nodes | {CID: RECORD}, top)] == sorted(keys)
+    assert [path.decode() for path, _ in walk(nodes | {CID: RECORD}, top)] == sorted(keys)
 
 
 # missing blocks
