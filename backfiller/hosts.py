@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.errors import TryLater
 
@@ -17,6 +17,7 @@ Permit = Callable[[str, bool], Awaitable[None]]
 @dataclass(slots=True)
 class _Host:
     turns: asyncio.Semaphore
+    begun: list[float] = field(default_factory=list)  # when the turns that are not over began, oldest first
     seated: int = 0
     mean_seconds: float = 0.05
     promised_until: float = 0.0
@@ -54,9 +55,11 @@ class Hosts:
             async with host.turns:
                 await self._permit(name, urgent)
                 started = self._clock()
+                host.begun.append(started)
                 try:
                     yield
                 finally:
+                    host.begun.remove(started)
                     host.mean_seconds += (self._clock() - started - host.mean_seconds) / 5
         finally:
             host.seated -= 1
@@ -74,8 +77,10 @@ class Hosts:
 
     def _later(self, name: str, host: _Host, urgent: bool) -> TryLater:
         now = self._clock()
-        pace = EAGERNESS * host.mean_seconds / self._at_once
+        # a host that hangs is known by the turn that is not over, long before there is a mean to tell
+        turn_seconds = max(host.mean_seconds, now - host.begun[0] if host.begun else 0.0)
         if urgent:
-            return TryLater("host_busy", name, host.mean_seconds)
+            return TryLater("host_busy", name, turn_seconds)
+        pace = EAGERNESS * turn_seconds / self._at_once
         host.promised_until = max(now, host.promised_until) + pace
         return TryLater("host_busy", name, min(host.promised_until - now, LONGEST_WAIT_SECONDS))

@@ -71,6 +71,14 @@ async def test_who_is_sent_away_comes_back_one_after_the_other_at_the_pace_of_th
     assert max(waits) == 3600.0
 
 
+async def test_a_host_that_hangs_is_slow_before_its_first_turn_is_over(clock: Clock) -> None:
+    hosts = Hosts(2, 2, permitted, clock)
+    async with hosts.turn("a"), hosts.turn("a"):
+        assert (await refused(hosts, "a")).seconds == pytest.approx(0.02)
+        clock.now += 30.0
+        assert (await refused(hosts, "a")).seconds == pytest.approx(12.0)
+
+
 async def test_a_turn_that_fails_counts_for_the_pace_too(clock: Clock) -> None:
     hosts = Hosts(1, 1, permitted, clock)
 
