@@ -15,6 +15,7 @@ from backfiller.ledger import Ledger
 from backfiller.outcomes import Retries
 from backfiller.parking import Parking
 from backfiller.permits import Permits
+from backfiller.publishing import MAX_BATCH, Publisher
 from backfiller.rechecks import Rechecks
 from backfiller.repos import Repos, Threads
 from backfiller.settings import PREFIX, Settings
@@ -38,7 +39,6 @@ from common.streams import StreamConsumer, StreamWriter
 from common.telemetry import Health, serve_metrics
 
 UNPACKING_THREADS = 4
-MAX_BATCH = 500
 LONGEST_DOWNLOAD_SECONDS = 900.0
 
 
@@ -115,6 +115,8 @@ class _Shared:
         )
         self.permits = Permits(redis, settings.backfill_stream, requests_per_second=settings.host_requests_per_second)
         self.ledger = Ledger(redis, settings.backfill_stream)
+        output = StreamWriter(redis, settings.firehose_stream, EVENT_FIELD, room)
+        self.publisher = Publisher(threads, output, RepoStates(redis), settings.batch_size)
         self.hosts = Hosts(
             at_once=min(settings.host_concurrency, max(1, settings.concurrency // 2)),
             seats=_jobs_in_hand(settings.concurrency) // 8,
@@ -133,14 +135,13 @@ class _Shared:
 
 def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
     settings = shared.settings
-    batch_size = min(settings.batch_size, MAX_BATCH)
     consumer = StreamConsumer(
         shared.redis,
         stream,
         settings.group,
         settings.consumer,
         field=JOB_FIELD,
-        batch_size=min(batch_size, at_once),
+        batch_size=min(settings.batch_size, MAX_BATCH, at_once),
     )
     return Backfiller(
         consumer,
@@ -150,15 +151,12 @@ def _lane(shared: _Shared, stream: str, at_once: int) -> Backfiller:
             shared.redis, consumer, shared.ledger, settings.dlq_stream, recheck_seconds=settings.recheck_seconds
         ),
         repos=_repos(shared, at_once, urgent=stream == settings.high_stream),
-        threads=shared.threads,
         room=shared.room,
-        states=RepoStates(shared.redis),
-        output=StreamWriter(shared.redis, settings.firehose_stream, EVENT_FIELD, shared.room),
+        publisher=shared.publisher,
         spools=shared.spools,
         suspects=Suspects(shared.redis, stream, settings.max_deaths),
         retries=Retries(settings.max_retries, settings.retry_initial_ms / 1000, settings.retry_max_ms / 1000),
         jobs_in_hand=_jobs_in_hand(at_once),
-        batch_size=batch_size,
     )
 
 

@@ -1,10 +1,8 @@
 """repo_backfill entry -> snapshot -> its events on the output -> ack; many jobs at once, none waiting for another."""
 
 import asyncio
-import itertools
 import logging
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from backfiller import metrics
@@ -23,20 +21,17 @@ from backfiller.outcomes import (
     deadly,
 )
 from backfiller.parking import Parking
-from backfiller.repos import Repos, Threads
+from backfiller.publishing import Publisher
+from backfiller.repos import Repos
 from backfiller.settlements import Settlements
 from backfiller.spool import Spools
 from backfiller.suspects import Suspects
-from backfiller.unpack import Snapshot
 from common.backpressure import Room
 from common.delivery import Delivery
 from common.errors import BadInput, GiveUp, TryLater
 from common.events import RepoJob, decode_job, encode_event
-from common.repo_states import RepoStates
-from common.streams import StreamConsumer, StreamWriter
+from common.streams import StreamConsumer
 from common.syntax import is_did, is_tid, utc_text
-
-MAX_BATCH_BYTES = 4 << 20
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +47,12 @@ class Backfiller:
         ledger: Ledger,
         settlements: Settlements,
         repos: Repos,
-        threads: Threads,
         room: Room,
-        output: StreamWriter,
-        states: RepoStates,
+        publisher: Publisher,
         spools: Spools,
         suspects: Suspects,
         retries: Retries,
         jobs_in_hand: int,
-        batch_size: int,
     ) -> None:
         self.consumer = consumer
         self.parking = parking
@@ -68,15 +60,12 @@ class Backfiller:
         self._settlements = settlements
         self.jobs_in_hand = jobs_in_hand
         self._repos = repos
-        self._threads = threads
         self._room = room
-        self._output = output
-        self._states = states
+        self._publisher = publisher
         self._spools = spools
         self._suspects = suspects
         self._retries = retries
         self._seats = asyncio.Semaphore(jobs_in_hand)
-        self._batch_size = batch_size
 
     async def run(self, stop: asyncio.Event) -> None:
         """Service. Told to stop, it starts no more repos and finishes those in hand."""
@@ -116,31 +105,13 @@ class Backfiller:
                 snapshot = await self._repos.snapshot(
                     job.did, spool, refresh=job.attempts > 0, oldest=oldest_rev(job, known)
                 )
-                if not await self._emit(snapshot, stop) or not await self._bring_in_step(snapshot, stop):
+                if not await self._publisher.publish(snapshot, stop):
                     return None
         except (TryLater, BadInput, GiveUp) as error:
             return after(error, job, self._retries, now())
         metrics.unpacked(snapshot.records, snapshot.filtered, snapshot.unreadable)
         emitted = snapshot.records - snapshot.unreadable
         return Finished(DONE, snapshot.rev, emitted, snapshot.filtered, snapshot.unreadable)
-
-    async def _emit(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
-        """The closing event goes last: who has seen it has seen the others."""
-        drawn = snapshot.payloads(now())
-        while payloads := await self._threads(next_of, drawn, self._batch_size, MAX_BATCH_BYTES):
-            if not await self._output.append(payloads, stop):
-                return False
-        return True
-
-    async def _bring_in_step(self, snapshot: Snapshot, stop: asyncio.Event) -> bool:
-        """From here on the live commits go on from the snapshot. False if told to stop; raises TryLater("stale_repo").
-
-        A host that serves less than its commits have told is behind: what it has is taken, and fetched again later.
-        """
-        settled = await self._states.settle(snapshot.did, snapshot.rev, snapshot.data, stop)
-        if settled is False:
-            raise TryLater("stale_repo", f"{snapshot.did} {snapshot.rev} is older than what we fell out of step by")
-        return settled is not None
 
     async def _settle(self, delivery: Delivery, did: str, outcome: Outcome | None, stop: asyncio.Event) -> str:
         """How it ended, in the words of metrics.ENDS."""
@@ -201,14 +172,3 @@ def job_of(delivery: Delivery) -> RepoJob:
 def oldest_rev(job: RepoJob, known: Entry | None) -> str:
     """The newest rev that the repo is known to have had."""
     return max(job.rev if is_tid(job.rev) else "", known.rev if known else "")
-
-
-def next_of(drawn: Iterator[bytes], most: int, most_bytes: int) -> list[bytes]:
-    """The next payloads for the output: up to `most`, or as many as go just beyond `most_bytes`; none at the end."""
-    payloads, size = [], 0
-    for payload in itertools.islice(drawn, most):
-        payloads.append(payload)
-        size += len(payload)
-        if size >= most_bytes:
-            break
-    return payloads

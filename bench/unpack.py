@@ -18,8 +18,8 @@ from typing import TypeVar
 from libipld import decode_dag_cbor
 from redis.asyncio import Redis
 
+from backfiller.publishing import MAX_BATCH_BYTES, next_of
 from backfiller.unpack import unpack
-from backfiller.worker import MAX_BATCH_BYTES, next_of
 from bench.machine import load
 from common.backpressure import Room
 from common.car import read_car
@@ -60,6 +60,11 @@ async def main(count: int) -> None:
 def made(chance: random.Random, number: int) -> tuple[str, bytes]:
     """One record: its path, its block."""
     [collection] = chance.choices(list(MIX), list(MIX.values()))
+    rkey = tid_at(1_760_000_000_000_000 + number * 1_000_003)
+    return f"{collection}/{rkey}", record_block(chance, collection, number)
+
+
+def record_block(chance: random.Random, collection: str, number: int) -> bytes:
     subject = SUBJECT | {"cid": cid_text(cid_of(number.to_bytes(8, "big")))}
     body: dict[str, object] = {"subject": subject}
     if collection == "app.bsky.graph.follow":
@@ -68,8 +73,7 @@ def made(chance: random.Random, number: int) -> tuple[str, bytes]:
         image = {"$type": "blob", "ref": Link(cid_of(b"image")), "mimeType": "image/jpeg", "size": 123_456}
         body = {"text": "word " * chance.randint(1, 40), "langs": ["en"]}
         body |= {"embed": {"images": [{"alt": "", "image": image}]}} if number % 5 == 0 else {}
-    rkey = tid_at(1_760_000_000_000_000 + number * 1_000_003)
-    return f"{collection}/{rkey}", encode({"$type": collection, "createdAt": TIME} | body)
+    return encode({"$type": collection, "createdAt": TIME} | body)
 
 
 def measure_steps(car: bytes, signer: Signer, count: int) -> None:

@@ -5,26 +5,25 @@ from asyncio import Event
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from redis.asyncio import Redis
 
-from backfiller.app import MAX_BATCH, collections_of
+from backfiller.app import collections_of
 from backfiller.ledger import Entry, Ledger, fingerprint, is_current
 from backfiller.outcomes import DONE
+from backfiller.publishing import Publisher
 from backfiller.repos import Threads, refuse_future
 from backfiller.settings import Settings
 from backfiller.unpack import Snapshot, did_and_rev, unpack
-from backfiller.worker import MAX_BATCH_BYTES, next_of
 from common.backpressure import Room
 from common.errors import BadInput, CannotStart, TryLater
 from common.events import EVENT_FIELD
 from common.identity import Identities
 from common.outbound import Outbound
+from common.repo_states import RepoStates
 from common.streams import StreamWriter
-from common.syntax import utc_text
 
 IN_MEMORY_BYTES = 4 << 20
 
@@ -42,12 +41,13 @@ class CarLoader:
 
     def __init__(self, redis: Redis, settings: Settings, outbound: Outbound) -> None:
         room = Room(redis, settings.firehose_stream, settings.high_water_mark, memory_share=settings.memory_share)
-        self._output = StreamWriter(redis, settings.firehose_stream, EVENT_FIELD, room)
         self._ledger = Ledger(redis, settings.backfill_stream)
         self._identities = Identities(outbound, settings.plc_url)
         self._collections = collections_of(settings)
         self._verify = not settings.skip_signature_verification
         self._threads = Threads(ThreadPoolExecutor(1, "unpack"))
+        output = StreamWriter(redis, settings.firehose_stream, EVENT_FIELD, room)
+        self._publisher = Publisher(self._threads, output, RepoStates(redis), settings.batch_size)
         self._stop = Event()
 
     async def load(self, path: Path, *, force: bool) -> tuple[str, Entry]:
@@ -63,15 +63,10 @@ class CarLoader:
             key = document.signing_key if self._verify else None
             snapshot = await self._threads(unpack, car, did, key, self._collections)
             refuse_future(snapshot)
-            await self._emit(snapshot)
+            await self._publisher.publish(snapshot, self._stop)
             entry = _entry(snapshot)
             await self._ledger.write(did, entry)
             return did, entry
-
-    async def _emit(self, snapshot: Snapshot) -> None:
-        drawn = snapshot.payloads(utc_text(datetime.now(UTC)))
-        while payloads := await self._threads(next_of, drawn, MAX_BATCH, MAX_BATCH_BYTES):
-            await self._output.append(payloads, self._stop)
 
 
 def _entry(snapshot: Snapshot) -> Entry:

@@ -156,6 +156,11 @@ def recording() -> Iterator[OpenRecording]:
 
 
 @pytest.fixture
+def basic(recording: OpenRecording) -> Recording:
+    return recording("basic")
+
+
+@pytest.fixture
 async def network(recording: OpenRecording) -> AsyncIterator[StartNetwork]:
     """Serves a recording, given by its name: `await network("basic", pace=100)`."""
     async with AsyncExitStack() as stack:

@@ -72,13 +72,13 @@ def _subtree(leaves: Sequence[tuple[bytes, bytes]], height: int, nodes: Blocks) 
     entries, previous = [], b""
     for i, end in zip(here, ends[1:], strict=True):
         key, cid = leaves[i]
-        shared = _common_prefix(previous, key)
+        shared = common_prefix(previous, key)
         entries.append((shared, key[shared:], _subtree(leaves[i + 1 : end], height - 1, nodes), cid))
         previous = key
     return _stored(node(left, entries), nodes)
 
 
-def _common_prefix(a: bytes, b: bytes) -> int:
+def common_prefix(a: bytes, b: bytes) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 

@@ -12,12 +12,13 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from backfiller.ledger import Ledger
+from common.repo_states import RepoStates
+from common.syntax import tid_at
 from sluice.recording import Recording
 from tests.backfilling import (
     HIGH,
     INPUT,
     OUTPUT,
-    OpenRecording,
     StartNetwork,
     backfiller,
     environment,
@@ -30,14 +31,10 @@ from tests.backfilling import (
 )
 from tests.commands import sluice
 from tests.signed_repos import Signer, record, repo
+from tests.tellers import Teller
 from tests.waiting import until
 
 DIDS = [f"did:plc:aaaaaaaaaaaaaaaaaaaaaaa{letter}" for letter in "abcdefghijklm"]
-
-
-@pytest.fixture
-def basic(recording: OpenRecording) -> Recording:
-    return recording("basic")
 
 
 async def jobs(redis: Redis, stream: str) -> list[dict[str, Any]]:
@@ -205,6 +202,29 @@ async def test_car_files_become_the_snapshots_that_a_download_would_be(
     ended = await sluice("backfill", "--car", ".", "--force", folder=tmp_path, environ=here)
     assert (ended.code, await redis.xlen(OUTPUT)) == (0, 2 * length)
     assert await Ledger(redis, INPUT).counts() == {"done": len(dids)}
+
+
+async def test_a_car_file_brings_its_repo_in_step_unless_it_is_older_than_what_was_missed(
+    network: StartNetwork, redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    served = await network("basic")
+    whole, behind = served.recording.repos[:2]
+    for listed in (whole, behind):
+        (tmp_path / f"{listed.did.replace(':', '_')}.car").write_bytes(served.recording.car(listed.did) or b"")
+    relay = Teller(redis)
+    await relay.loss(did=whole.did)
+    await relay.commit(1, behind.did, rev=tid_at(1_900_000_000_000_000))
+    await relay.commit(3, behind.did, rev=tid_at(1_900_000_000_000_001))
+    states = RepoStates(redis)
+    assert (await states.counts()).desynchronised == 2
+    ended = await sluice("backfill", "--car", ".", folder=tmp_path, environ=environ(redis_url, served.url))
+    assert ended.code == 1
+    assert f"{behind.did.replace(':', '_')}.car  stale_repo" in ended.error.replace("\n", "")
+    assert (await states.counts()).desynchronised == 1
+    assert await Ledger(redis, INPUT).counts() == {"done": 1}
+    found = await output(redis)
+    assert found[whole.did].whole
+    assert found[behind.did].whole  # what it has is taken
 
 
 async def test_a_car_file_that_is_cut_or_forged_is_refused_and_the_others_are_loaded(

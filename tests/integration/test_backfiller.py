@@ -20,7 +20,6 @@ from tests.backfilling import (
     LEDGER,
     OUTPUT,
     PARKED,
-    OpenRecording,
     StartNetwork,
     backfiller,
     enqueue,
@@ -36,12 +35,6 @@ from tests.backfilling import (
 from tests.signed_repos import DID, Signer, record
 from tests.signed_repos import repo as signed_repo
 from tests.waiting import until
-
-
-@pytest.fixture
-def basic(recording: OpenRecording) -> Recording:
-    return recording("basic")
-
 
 # the ordinary case
 

@@ -15,7 +15,6 @@ from tests.backfilling import (
     DLQ,
     INPUT,
     OUTPUT,
-    OpenRecording,
     StartNetwork,
     backfiller,
     enqueue,
@@ -29,11 +28,6 @@ from tests.backfilling import (
     refusal,
 )
 from tests.waiting import until
-
-
-@pytest.fixture
-def basic(recording: OpenRecording) -> Recording:
-    return recording("basic")
 
 
 @pytest.fixture

@@ -46,11 +46,6 @@ from tests.waiting import until
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 
 
-@pytest.fixture
-def basic(recording: OpenRecording) -> Recording:
-    return recording("basic")
-
-
 # hosts that are slow, busy or full
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from backfiller.worker import next_of
+from backfiller.publishing import next_of
 
 
 def payloads(count: int, size: int) -> Iterator[bytes]:
