@@ -13,7 +13,9 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from backfiller.ledger import Ledger
+from common.chain import KEY
 from common.events import StreamEvent, decode_event
+from common.repo_states import Counts, RepoStates
 from sluice.server import free_port
 from tests.backfilling import (
     DLQ,
@@ -135,8 +137,13 @@ async def test_killed_at_any_point_the_repo_in_hand_is_done_again_and_counts_onc
         assert not await redis.xlen(DLQ)
 
 
-async def test_killed_between_the_last_output_and_the_ack_all_are_done_and_nothing_is_there_twice(
-    redis: Redis, redis_url: str, recording: OpenRecording, index: Index, other_index: Index
+# by a key that only the script that comes next writes to
+NEXT = {"what is known of the repo": f"{KEY}:", "the ack": f"{INPUT}:outcomes"}
+
+
+@pytest.mark.parametrize("step", NEXT)
+async def test_killed_between_the_last_output_and_the_next_step_all_are_done_and_nothing_is_there_twice(
+    step: str, *, redis: Redis, redis_url: str, recording: OpenRecording, index: Index, other_index: Index
 ) -> None:
     """Everything is on the output, and nobody has written down that it is."""
     tiny = recording("load-tiny")
@@ -149,19 +156,23 @@ async def test_killed_between_the_last_output_and_the_ack_all_are_done_and_nothi
     async with host() as pds, Proxy(redis_url) as proxy:
         for did in dids:
             pds.serve(tiny, did)
-        proxy.hold(f"{INPUT}:outcomes".encode())  # which only the script that acks writes to
+        proxy.hold(NEXT[step].encode())
         await enqueue(redis, dids)
         async with process(environment(proxy.url, pds.url)) as running:
             await until(all_are_out)
             running.kill()
             assert await running.wait() == -signal.SIGKILL
         once = await entries(redis)
+        in_step = await RepoStates(redis).read(dids)
+        assert [bool(state) for state in in_step] == [step == "the ack"] * len(dids)
         assert await redis.xlen(INPUT) == len(dids)
         assert await Ledger(redis, INPUT).counts() == {}
         async with process(environment(redis_url, pds.url)):
             await until(lambda: idle(redis))
     assert await Ledger(redis, INPUT).counts() == {"done": len(dids)}
     assert not await redis.xlen(DLQ)
+    assert all(await RepoStates(redis).read(dids))
+    assert await RepoStates(redis).counts() == Counts(repos=len(dids), desynchronised=0)
     twice = await entries(redis)
     assert len(twice) == 2 * len(once)
     await index.apply(*twice)
