@@ -1,7 +1,7 @@
 """Repos a second from many slow hosts, and the memory of a backfiller: the whole daemon, a network made here.
 
 python -m bench.backfill [--hosts 200] [--repos 1000] [--concurrency 50] [--dead 0.0]
-python -m bench.backfill --large MB   (one repo of this size instead)
+python -m bench.backfill --large MB   (one repo of this size instead, made on disk: 1,000 MB take some minutes to make)
 Sizes are log-normal (median 40 kB), latencies 20 to 2,000 ms, log-uniform. `--dead` is the share of repos at one host
 that takes connections and never answers: they come on top of the others, which alone are counted. All identities are
 in the shared cache, as after a first look at each; with --look-up the directory is asked, 16 questions at a time.
@@ -12,14 +12,17 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
 from redis.asyncio import Redis
 
+from bench.large_repo import write_repo
 from bench.machine import load, peak_rss_mb
 from bench.unpack import made
 from common.did_documents import did_key
@@ -27,10 +30,9 @@ from common.events import RepoJob, encode_event
 from common.redis_connection import open_redis
 from sluice.server import free_port
 from sluice.stack import embedded_redis
-from tests.signed_repos import Signer, repo
+from tests.signed_repos import DID, Signer, repo
 
 MEDIAN_RECORDS, SPREAD = 120, 1.2
-RECORDS_IN_A_MB = 3100
 SIGNER = Signer()
 
 
@@ -38,7 +40,7 @@ SIGNER = Signer()
 class World:
     """Repos by DID, hosts by number: one server answers for all of them, each at a port of its own."""
 
-    repos: dict[str, bytes]
+    repos: dict[str, bytes | Path]
     latency: list[float]
     dead: set[str]
     ports: list[int] = field(default_factory=list)
@@ -53,11 +55,18 @@ class World:
         if did in self.dead:
             await asyncio.Event().wait()
         await asyncio.sleep(self.latency[host])
+        car = self.repos[did]
+        if isinstance(car, Path):
+            return web.FileResponse(car)
         response = web.StreamResponse()
         await response.prepare(request)
-        for start in range(0, len(self.repos[did]), 1 << 18):
-            await response.write(self.repos[did][start : start + (1 << 18)])
+        for start in range(0, len(car), 1 << 18):
+            await response.write(car[start : start + (1 << 18)])
         return response
+
+    def size_of(self, did: str) -> int:
+        car = self.repos[did]
+        return car.stat().st_size if isinstance(car, Path) else len(car)
 
     async def get_document(self, request: web.Request) -> web.Response:
         did = request.match_info["did"]
@@ -68,15 +77,19 @@ class World:
         return web.json_response({"id": did, "verificationMethod": [method], "service": [service]})
 
 
+def large_world(megabytes: int, folder: Path) -> World:
+    write_repo(folder / "repo.car", megabytes, SIGNER, DID)
+    return World({DID: folder / "repo.car"}, [0.02, 0.02], set())
+
+
 def world(arguments: argparse.Namespace) -> World:
     chance = random.Random(1)
-    count, hosts = (1, 1) if arguments.large else (arguments.repos, arguments.hosts)
+    count, hosts = arguments.repos, arguments.hosts
     dead = int(count * arguments.dead / (1 - arguments.dead))
-    repos = {}
+    repos: dict[str, bytes | Path] = {}
     for number in range(count + dead):
         did = "did:plc:" + "".join(chance.choices("abcdefghijklmnopqrstuvwxyz234567", k=24))
         size = max(1, int(MEDIAN_RECORDS * chance.lognormvariate(0, SPREAD)))
-        size = int(arguments.large * RECORDS_IN_A_MB) if arguments.large else size
         size = 1 if number >= count else size  # at the dead host, where nobody will see it
         repos[did] = repo(dict(made(chance, number) for number in range(size)), SIGNER, did=did)
     latency = [0.02 * 100 ** chance.random() for _ in range(hosts + 1)]
@@ -100,8 +113,12 @@ async def served(here: World) -> AsyncIterator[World]:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    here = world(arguments)
-    total = sum(map(len, here.repos.values()))
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        await measure(large_world(arguments.large, Path(folder)) if arguments.large else world(arguments), arguments)
+
+
+async def measure(here: World, arguments: argparse.Namespace) -> None:
+    total = sum(map(here.size_of, here.repos))
     good = [did for did in here.repos if did not in here.dead]
     print(f"{len(here.repos):,} repos, {total / 1e6:.0f} MB, {len(here.dead):,} of them at a dead host; {load()}")
     async with served(here), embedded_redis() as url, open_redis(url) as redis:
@@ -124,7 +141,7 @@ async def main(arguments: argparse.Namespace) -> None:
         finally:
             process.terminate()
             await process.wait()
-    rates = f"{len(good) / seconds:.1f} repos/s, {sum(len(here.repos[did]) for did in good) / seconds / 1e6:.1f} MB/s"
+    rates = f"{len(good) / seconds:.1f} repos/s, {sum(map(here.size_of, good)) / seconds / 1e6:.1f} MB/s"
     print(f"{seconds:.1f} s: {rates}; {memory:.0f} MB at most")
     print(load())
 

@@ -13,6 +13,7 @@ from common.keys import PublicKey, verify
 from common.syntax import is_did, is_tid
 
 MAX_PATH_BYTES = 1024
+MAX_HEIGHT = 128  # of a key: pairs of bits of a sha-256
 _PATH = re.compile(rb"[A-Za-z0-9_~:.-]+/[A-Za-z0-9_~:.-]+")
 
 _COMMIT_FIELDS = {"did", "version", "data", "rev", "prev", "sig"}
@@ -110,10 +111,12 @@ def walk(blocks: Mapping[bytes, bytes], data: bytes) -> Iterator[tuple[bytes, by
     left = top.left
     while open_nodes:
         while left:
+            height -= 1
+            if height < 0:
+                raise BadInput("bad_mst", "nodes below the lowest height")
             node = _subtree(blocks, left)
             open_nodes.append(iter(node.entries))
             left = node.left
-            height -= 1
         for key, cid, left in open_nodes[-1]:
             if key <= last or depth_of(key) != height or not is_path(key):
                 raise BadInput("bad_mst", f"key {key[:80]!r} at height {height} after {last[:80]!r}")
@@ -181,6 +184,8 @@ def height_of(blocks: Mapping[bytes, bytes], top: Node) -> int:
     while not top.entries and top.left:
         top = _node(blocks, top.left)
         above += 1
+        if above > MAX_HEIGHT:
+            raise BadInput("bad_mst", "a tower without keys")
     return above + depth_of(top.entries[0][0]) if top.entries else above
 
 

@@ -7,6 +7,7 @@ from mmap import MADV_DONTNEED, mmap
 from common.car import check_hash, read_header, read_varint, sections
 
 PAGES_KEPT_BYTES = 32 << 20
+FAULT_AROUND_BYTES = 64 << 10  # what Linux maps when one byte is read that was not yet
 
 
 class SpooledBlocks(Mapping[bytes, bytes]):
@@ -30,16 +31,15 @@ class SpooledBlocks(Mapping[bytes, bytes]):
         self._mask = (1 << (2 * len(self._starts)).bit_length()) - 1
         self._table = array("I", bytes(4 * (self._mask + 1)))
         for number, start in enumerate(self._starts, 1):
-            self._table[self._place(self._cid_at(start)[0])] = number
+            self._table[self._place(self._cid_at(start))] = number
 
     def __getitem__(self, cid: bytes) -> bytes:
         number = self._table[self._place(cid)]
         if not number:
             raise KeyError(cid)
-        _, begin, end = self._cid_at(self._starts[number - 1])
-        block = self._car[begin:end]
-        self._let_go(len(block))
-        return block
+        size, at = read_varint(self._car, self._starts[number - 1])
+        self._let_go(FAULT_AROUND_BYTES + size)
+        return self._car[at + 36 : at + size]
 
     def __contains__(self, cid: object) -> bool:
         return isinstance(cid, bytes) and self._table[self._place(cid)] > 0
@@ -49,24 +49,24 @@ class SpooledBlocks(Mapping[bytes, bytes]):
         return sum(1 for number in self._table if number)
 
     def __iter__(self) -> Iterator[bytes]:
-        return (self._cid_at(self._starts[number - 1])[0] for number in self._table if number)
+        return (self._cid_at(self._starts[number - 1]) for number in self._table if number)
 
     def _place(self, cid: bytes) -> int:
         """Where the CID stands in the table, or the free place where it would."""
         place = hash(cid) & self._mask
-        while (number := self._table[place]) and self._cid_at(self._starts[number - 1])[0] != cid:
+        while (number := self._table[place]) and self._cid_at(self._starts[number - 1]) != cid:
             place = (place + 1) & self._mask
         return place
 
-    def _cid_at(self, start: int) -> tuple[bytes, int, int]:
-        """The CID of a section, and where its block begins and ends."""
-        size, at = read_varint(self._car, start)
-        self._let_go(40)
-        return self._car[at : at + 36], at + 36, at + size
+    def _cid_at(self, start: int) -> bytes:
+        """The CID of a section."""
+        _, at = read_varint(self._car, start)
+        self._let_go(FAULT_AROUND_BYTES)
+        return self._car[at : at + 36]
 
     def _let_go(self, size: int) -> None:
         """Pages that were read count as our memory until they are given back."""
-        self._touched += max(size, 4096)
+        self._touched += size
         if self._touched > PAGES_KEPT_BYTES:
             self._car.madvise(MADV_DONTNEED)
             self._touched = 0

@@ -315,6 +315,24 @@ def test_a_wrong_tree_is_refused(name: str) -> None:
     assert refusal(walked, heap, top) == "bad_mst"
 
 
+class Counting(Heap):
+    looked_up = 0
+
+    def get(self, cid: bytes, default: Any = None) -> Any:
+        self.looked_up += 1
+        return super().get(cid, default)
+
+
+@pytest.mark.parametrize("top_of", [lambda heap, tower: tower, lambda heap, tower: heap.node(entry(HIGH), left=tower)])
+def test_a_tower_of_nodes_without_keys_is_not_walked_to_its_foot(top_of: Callable[[Heap, bytes], bytes]) -> None:
+    heap = Counting({CID: RECORD})
+    foot = heap.node(entry(LOW))
+    for _ in range(10_000):
+        foot = heap.node(left=foot)
+    assert refusal(walked, heap, top_of(heap, foot)) == "bad_mst"
+    assert heap.looked_up <= 130
+
+
 def test_the_wrong_trees_are_one_change_away_from_a_right_one() -> None:
     heap = Heap({CID: RECORD})
     left = heap.node(entry(LOW), entry(LOW_TOO, after=LOW))
