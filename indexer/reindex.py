@@ -5,10 +5,12 @@ Records and their revs stay as they are. Where their rows changed, what they cou
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import asyncpg
 from msgspec import Raw
 
 from common.collection_filter import CollectionFilter
@@ -28,6 +30,7 @@ from indexer.tables import Row, Table
 from indexer.version import version_of
 
 PORTION = 200
+TRIES = 10
 
 
 @dataclass
@@ -47,9 +50,19 @@ async def reindex(
     while uris := await _next(database, done.last):
         wanted = [uri for uri in uris if collection_of(uri) in HANDLERS and is_wanted(collection_of(uri))]
         if wanted:
-            await _reindex(database, wanted, done)
+            await _beside_indexers(partial(_reindex, database, wanted, done))
         done.last = uris[-1]
         on_portion()
+
+
+async def _beside_indexers(portion: Callable[[], Awaitable[None]]) -> None:
+    """Of two that wait for each other Postgres ends one, which tries again, as an indexer would."""
+    for _ in range(TRIES - 1):
+        try:
+            return await portion()
+        except asyncpg.DeadlockDetectedError:
+            continue
+    await portion()
 
 
 async def _next(database: Database, after: str) -> list[str]:
@@ -58,7 +71,7 @@ async def _next(database: Database, after: str) -> list[str]:
 
 
 async def _reindex(database: Database, uris: Sequence[str], done: Reindexed) -> None:
-    batch = Batch()
+    batch, refused = Batch(), 0
     async with database.transaction() as session:
         await session.fetch(_LOCK, uris)
         wanted = Plan()
@@ -66,7 +79,7 @@ async def _reindex(database: Database, uris: Sequence[str], done: Reindexed) -> 
             event = _event(row)
             version = version_of(event, row["uri"])
             if isinstance(version, BadInput):
-                done.refused += 1
+                refused += 1
                 continue
             batch.newest[row["uri"]] = Item(Delivery(b"", None), event)
             rewrite(wanted, row["uri"], version, await _standing(session, row["uri"]))
@@ -74,6 +87,7 @@ async def _reindex(database: Database, uris: Sequence[str], done: Reindexed) -> 
         await write(session, wanted, deltas)
         await write_counts(session, deltas)
     await database.settle(batch)
+    done.refused += refused
     done.records += len(batch.newest)
     done.recounted += await _recount(database, _counted(row for rows in wanted.rows.values() for row in rows))
 

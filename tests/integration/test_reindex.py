@@ -1,11 +1,15 @@
 """Rows that were damaged are as they were, from the records alone; and nothing else has changed."""
 
+import asyncio
 import random
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from common.collection_filter import CollectionFilter
+from common.events import StreamEvent
+from indexer import reindex as reindexing
 from indexer.audit import audit
 from indexer.reindex import Reindexed, reindex
 from tests import factories as make
@@ -36,12 +40,15 @@ async def reindexed(index: Index, is_wanted: CollectionFilter = ALL) -> Reindexe
     return done
 
 
+def events() -> list[StreamEvent]:
+    collections, deeds = (POST, LIKE, REPOST, FOLLOW, GATE), ("write",) * 5 + ("delete",)
+    return history(random.Random(7).choice, 150, collections, deeds)
+
+
 @pytest.fixture
 async def lived(index: Index) -> Index:
     """A history with posts, replies, quotes, gates, likes that say the same, edits and deletions."""
-    collections, deeds = (POST, LIKE, REPOST, FOLLOW, GATE), ("write",) * 5 + ("delete",)
-    for event in history(random.Random(7).choice, 150, collections, deeds):
-        await index.apply(event)
+    await index.apply_each(events())
     await index.apply(make.create(CAROL, "q", make.quote(uri(ALICE, POST, "a")), 500))
     return index
 
@@ -62,6 +69,35 @@ async def test_what_was_damaged_is_as_it_was(damage: str, lived: Index) -> None:
     await reindexed(lived)
     assert await lived.everything() == before
     assert not (await audit(lived.database, None)).keys_differing
+
+
+async def test_events_that_come_meanwhile_lose_nothing_by_it(
+    index: Index, other_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five records at a time, over and over, while every event of the history is applied."""
+    monkeypatch.setattr(reindexing, "PORTION", 5)
+    happened = events()[:90]
+    await other_index.apply_each(happened)
+
+    async def apply_all() -> None:
+        for event in happened:
+            while True:
+                try:
+                    await index.apply(event)
+                    break
+                except asyncpg.DeadlockDetectedError:
+                    continue  # as the daemon tries again
+
+    live = asyncio.create_task(apply_all())
+    rounds = records = 0
+    while not live.done():
+        records += (await reindexed(index)).records
+        rounds += 1
+    await live
+    assert rounds > 2
+    assert records > 10
+    assert await index.everything() == await other_index.everything()
+    assert not (await audit(index.database, None)).keys_differing
 
 
 async def test_posts_made_anew_by_themselves_still_say_which_gates_they_have(lived: Index) -> None:
