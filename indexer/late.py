@@ -142,7 +142,8 @@ listed AS (
 ),
 let_in AS (
   SELECT forbidden.uri FROM tie JOIN {{own}}.forbidden ON {_POSTS_OF.format(who="person")}
-    JOIN {{app}}.post ON post.uri = forbidden.uri AND starts_with("replyRoot", 'at://' || other || '/')
+    JOIN {{app}}.post ON post.uri = forbidden.uri COLLATE "default"
+  WHERE starts_with("replyRoot", 'at://' || other || '/')
   UNION
   SELECT forbidden.uri FROM listed JOIN {{own}}.forbidden ON {_POSTS_OF.format(who="person")}
 ),

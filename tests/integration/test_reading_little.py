@@ -17,6 +17,7 @@ def crowd() -> Iterator[StreamEvent]:
     for number, who in enumerate(STRANGERS):
         other = STRANGERS[number - 1]
         yield make.create(who, "p", make.post(), 1)
+        yield make.create(who, "p", make.record(THREAD_GATE, post=uri(who, POST, "p"), allow=[]), 1)
         yield make.create(who, "r", make.reply(uri(other, POST, "p")), 2)
         yield make.create(who, "q", make.quote(uri(other, POST, "p")), 3)
         yield make.create(who, "s", make.repost(uri(other, POST, "p")), 4)
