@@ -8,6 +8,7 @@ from common.errors import BadInput
 from common.outbound import Budget, Outbound
 
 MAX_PAGE_BYTES = 8 << 20
+MAX_CURSOR = 2048  # it is kept, and stands in the next URL
 _BUDGET = Budget(headers_seconds=60.0, total_seconds=90.0)
 
 
@@ -42,6 +43,8 @@ def page_of(answer: Any, asked: str, rows_in: str) -> Page:
     rows, cursor = (answer.get(rows_in), answer.get("cursor")) if isinstance(answer, dict) else (None, None)
     if not isinstance(rows, list) or not isinstance(cursor, str | None):
         raise BadInput("bad_page", f"no list of {rows_in}")
+    if cursor and len(cursor) > MAX_CURSOR:
+        raise BadInput("bad_page", f"a cursor of {len(cursor)} characters")
     if cursor and cursor == asked:
         raise BadInput("same_cursor", "the host leads back to the page that it came from")
     return Page(rows, cursor or None)

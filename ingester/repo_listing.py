@@ -17,7 +17,7 @@ from common.events import RepoJob, encode_event
 from common.redis_connection import outlast
 from common.retry import Backoff
 from common.streams import Fenced, StreamWriter
-from common.syntax import is_did
+from common.syntax import is_did, is_tid
 from ingester.accounts import Account
 from ingester.cursors import LISTING_DONE, stored_cursor
 from ingester.gaps import Gap, GapLedger
@@ -26,6 +26,8 @@ from ingester.pages import Page, RepoPages
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
+LEAST_ROWS_OF_A_PAGE = 100  # for which it counts: there may be no end of pages with a row or none
+MOST_STATUS = 64
 
 log = logging.getLogger(__name__)
 AreCurrent = Callable[[Sequence[RepoJob]], Awaitable[list[bool]]]
@@ -36,8 +38,8 @@ class Listed:
     """What is listed: `host` as it is called in logs and in the ledger, `key` where the position is kept.
 
     Jobs carry `reason`, if there is one. Repos that `are_current` are counted and not queued. The host is let go after
-    `tries` failures in a row (0: never), and after `most_rows` rows (0: any number), for it may make them up. Between
-    two pages it has `page_seconds`.
+    `tries` failures in a row (0: never), and after `most_rows` rows (0: any number), for it may make them up; a page
+    counts for LEAST_ROWS_OF_A_PAGE at least. Between two pages it has `page_seconds`.
     """
 
     host: str
@@ -129,7 +131,7 @@ class RepoListing:
         return self._listed.page_seconds
 
     async def _cursor_after(self, page: Page, stored: str, stop: asyncio.Event) -> str:
-        self._rows += len(page.rows)
+        self._rows += max(len(page.rows), LEAST_ROWS_OF_A_PAGE)
         if page.cursor is not None and self._listed.most_rows and self._rows >= self._listed.most_rows:
             why = f"the host lists more than {self._listed.most_rows} repos; the rest was not asked for"
             await self._write_down("too_many_rows", "0", None, why, stop)
@@ -203,8 +205,8 @@ def _job(row: Any, host: str, reason: str | UnsetType) -> RepoJob:
     return RepoJob(
         did=row["did"],
         host=host,
-        rev=rev if isinstance(rev, str) else "",
-        status=status if isinstance(status, str) else None,
+        rev=rev if isinstance(rev, str) and is_tid(rev) else "",
+        status=status if isinstance(status, str) and len(status) <= MOST_STATUS else None,
         active=row.get("active") is not False,
         reason=reason,
     )

@@ -23,7 +23,7 @@ from ingester.gaps import GapLedger
 from ingester.metrics import Listings
 from ingester.pages import RepoPages
 from ingester.relay_listing import RelayListing, listed_key
-from ingester.repo_listing import Listed, RepoListing
+from ingester.repo_listing import LEAST_ROWS_OF_A_PAGE, Listed, RepoListing
 from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
 
@@ -358,7 +358,30 @@ async def test_a_host_that_makes_up_repos_without_end_is_let_go_and_that_is_writ
     redis: Redis, relay: Relay
 ) -> None:
     relay.answer = lambda cursor, limit: {"repos": [{"did": DIDS[0]}] * 2, "cursor": str(len(relay.asked))}
-    async with one_listing(redis, relay.upstream, most_rows=6) as pages:
+    async with one_listing(redis, relay.upstream, most_rows=3 * LEAST_ROWS_OF_A_PAGE) as pages:
         assert await pages.to_its_end(asyncio.Event())
     assert len(await dids(redis)) == 6
     assert [(gap.kind, gap.after, gap.before) for gap in await GapLedger(redis).all()] == [("too_many_rows", 0, None)]
+
+
+async def test_pages_without_rows_and_without_end_are_not_asked_for_for_ever(redis: Redis, relay: Relay) -> None:
+    relay.answer = lambda cursor, limit: {"repos": [], "cursor": str(len(relay.asked))}
+    async with one_listing(redis, relay.upstream, most_rows=3 * LEAST_ROWS_OF_A_PAGE) as pages:
+        assert await pages.to_its_end(asyncio.Event())
+    assert len(relay.asked) == 3
+    assert [gap.kind for gap in await GapLedger(redis).all()] == ["too_many_rows"]
+
+
+async def test_what_a_host_says_of_a_repo_or_a_page_has_a_bound(redis: Redis, relay: Relay) -> None:
+    relay.answer = lambda cursor, limit: {
+        "repos": [{"did": DIDS[0], "rev": "3" * 99999, "status": "x" * 99999}],
+        "cursor": "1" * 99999,
+    }
+    async with one_listing(redis, relay.upstream, tries=2) as pages:
+        assert not await pages.to_its_end(asyncio.Event())
+    assert await dids(redis) == []
+    last = {"repos": [{"did": DIDS[0], "rev": "3" * 99999, "status": "x" * 99999}]}
+    relay.answer = lambda cursor, limit: last
+    async with one_listing(redis, relay.upstream) as pages:
+        assert await pages.to_its_end(asyncio.Event())
+    assert [(job["rev"], job["status"]) for job in await jobs(redis)] == [("", None)]
