@@ -57,6 +57,7 @@ class Identities:
         self._capacity = capacity
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._under_way: dict[str, asyncio.Event] = {}
+        self._outdated: set[str] = set()  # under way, and to be asked for once more
         self._directory = asyncio.Semaphore(DIRECTORY_QUESTIONS)
         self._directory_rests_until = 0.0
 
@@ -79,8 +80,10 @@ class Identities:
         raise answer.outcome.with_traceback(None)
 
     async def forget(self, did: str) -> None:
-        """The next to ask is answered from the source."""
+        """The next to ask is answered from the source, and so is who is asking now: anew."""
         self._answers.pop(did, None)
+        if did in self._under_way:
+            self._outdated.add(did)
         if self._shared is not None:
             await self._shared.forget(did)
 
@@ -117,6 +120,8 @@ class Identities:
         try:
             answer = await self._from_redis(did) if not refresh else None
             answer = answer or await self._from_network(did)
+            if did in self._outdated:
+                answer = await self._from_network(did)
             if isinstance(answer.outcome, TryLater) and (older := self._last_document(did)):
                 return answer if refresh else self._kept_for_want_of_a_newer(did, older)
             self._answers[did] = answer
@@ -126,6 +131,7 @@ class Identities:
             return answer
         finally:
             del self._under_way[did]
+            self._outdated.discard(did)
             done.set()
 
     async def _from_network(self, did: str) -> _Answer:

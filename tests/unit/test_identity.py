@@ -211,6 +211,19 @@ async def test_when_the_one_who_asks_is_cancelled_another_asks() -> None:
     assert directory.requests[DID] == 2
 
 
+async def test_what_is_forgotten_while_it_is_asked_for_is_asked_for_once_more() -> None:
+    directory = Directory({DID: document()})
+    directory.open.clear()
+    async with identities(directory) as resolver, asyncio.TaskGroup() as group:
+        asking = group.create_task(resolver.resolve(DID))
+        await directory.asked.wait()
+        await resolver.forget(DID)
+        directory.open.set()
+        assert (await asking).did == DID
+        assert (await resolver.resolve(DID)).did == DID
+    assert directory.requests[DID] == 2
+
+
 async def test_a_refresh_asks_again_but_not_twice_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     directory = Directory({DID: document()})
     async with identities(directory) as resolver:
