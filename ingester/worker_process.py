@@ -3,6 +3,7 @@
 Both directions carry messages of a u32 length and a pickle, which only ever come from the other side's own code.
 """
 
+import copyreg
 import fcntl
 import pickle
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from common.collection_filter import CollectionFilter
 from common.daemon import collect_garbage_seldom
@@ -34,6 +35,7 @@ class Request(Struct, frozen=True):
 
 
 Reply = list[Outcome]
+copyreg.pickle(UnsetType, lambda _: (UnsetType, ()))  # or pickle looks for UNSET in every module, for each message
 
 
 def packed(message: object) -> bytes:
