@@ -54,3 +54,9 @@ def _read(entry: Path) -> Process | None:
         return None
     rss = int(stat[21]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
     return Process(int(entry.name), int(stat[1]), command, (int(stat[11]) + int(stat[12])) / _TICK, rss)
+
+
+def wanted_seconds(pid: int) -> float:
+    """How long a process has had a core or waited for one: the rest of the time it had nothing to do."""
+    running, waiting, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return (int(running) + int(waiting)) / 1e9

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ingest import report, sample, seconds
-from bench.machine import Process, load, peak_rss_mb, processes
+from bench.machine import Process, load, peak_rss_mb, processes, wanted_seconds
 from common.car import check_hash, split_car
 from common.collection_filter import CollectionFilter
 from common.daemon import collect_garbage_seldom
@@ -102,14 +102,16 @@ async def measure_workers(count: int, frames: list[bytes], keys: Keys) -> None:
     async with Workers(count, Mode.STRICT, LiveFilter(IS_WANTED)) as pool:
         for _ in range(2):
             wall, here, there = time.perf_counter(), time.process_time(), workers_cpu_seconds()
+            wanted = workers_wanted_seconds()
             check(Mode.STRICT, [found async for found in read_by(pool, frames, keys)])
             wall, here = time.perf_counter() - wall, time.process_time() - here
             there = workers_cpu_seconds() - there
+            idle = count * wall - (workers_wanted_seconds() - wanted)
         memory = [f"{peak_rss_mb(each.pid):.0f}" for each in our_workers()]
     print(
         f"{count} workers: {len(frames) / wall:,.0f} commits/s, with {(here + there) / wall:.2f} cores;"
         f" {here / len(frames) * 1e6:.1f} us each here, {there / len(frames) * 1e6:.1f} there;"
-        f" {', '.join(memory)} MB a worker; {load()}"
+        f" workers idle {max(0.0, idle / count / wall):.1%}; {', '.join(memory)} MB a worker; {load()}"
     )
 
 
@@ -119,6 +121,10 @@ def our_workers() -> list[Process]:
 
 def workers_cpu_seconds() -> float:
     return sum(each.cpu_seconds for each in our_workers())
+
+
+def workers_wanted_seconds() -> float:
+    return sum(wanted_seconds(each.pid) for each in our_workers())
 
 
 async def read_by(pool: Workers, frames: list[bytes], keys: Keys) -> Any:
