@@ -75,11 +75,19 @@ async def _settle_portion(session: Session, uris: Sequence[str], deltas: Deltas)
     changed = [(uri, *astuple(verdict)) for uri, verdict in verdicts.items() if verdict != posts[uri].stored]
     if changed:
         await session.execute(_WRITE_FLAGS, *columns(sorted(changed)))
-        await session.execute(_FORBID, sorted(uri for uri in posts if verdicts[uri].violates))
-        await session.execute(_ALLOW, sorted(uri for uri in posts if not verdicts[uri].violates))
+        await _note_forbidden(session, posts, verdicts)
     await _tell(session, posts, verdicts)
     _count_replies(deltas, posts, verdicts)
     return sorted(uri for uri, post in posts.items() if bool(post.stored.invalid) != bool(verdicts[uri].invalid))
+
+
+async def _note_forbidden(session: Session, posts: Mapping[str, Post], verdicts: Mapping[str, Verdict]) -> None:
+    before = {uri for uri, post in posts.items() if post.stored.violates}
+    now = {uri for uri, verdict in verdicts.items() if verdict.violates}
+    if now - before:
+        await session.execute(_FORBID, sorted(now - before))
+    if before - now:
+        await session.execute(_ALLOW, sorted(before - now))
 
 
 def _count_replies(deltas: Deltas, posts: Mapping[str, Post], verdicts: Mapping[str, Verdict]) -> None:
