@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from common.redis_connection import open_redis
 from indexer.migrations import migrate
+from ingester.gaps import GapLedger
 from sluice.server import Place, Server, free_port, running
 from sluice.stack import _located, embedded_postgres, embedded_redis
 from tests.monitoring.tools import tool
@@ -154,10 +155,19 @@ async def test_postgres_comes_back_whole_with_the_cursors_that_go_with_it(produc
     production.run("ops/restore", backup, "postgres")
     assert await production.rows() == before
     assert await production.redis.mget(CURSOR, LISTING) == [b"40", b"later"]
+    assert [(gap.kind, gap.after, gap.before) for gap in await GapLedger(production.redis).all()] == [
+        ("cursor_set", 90, 40)
+    ]
     calls = production.calls()
     restored = next(at for at, call in enumerate(calls) if "pg_restore --username" in call)
     stopped = calls.index("stop ingester backfiller1 backfiller2 indexer1 indexer2")
     assert stopped < restored < calls.index("start ingester backfiller1 backfiller2 indexer1 indexer2")
+
+
+async def test_repos_are_listed_again_where_that_is_asked_for(production: Production, backup: Path) -> None:
+    await production.redis.mset({CURSOR: "40", LISTING: "later"})
+    production.run("env", "LIST_AGAIN=yes", "ops/restore", backup, "postgres")
+    assert await production.redis.mget(CURSOR, LISTING) == [b"40", None]
 
 
 async def test_prometheus_comes_back_with_what_it_had_measured(production: Production, backup: Path) -> None:
