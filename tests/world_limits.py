@@ -7,8 +7,8 @@ what is left out.
 from collections import Counter
 from dataclasses import dataclass, field
 
-from common.events import CreateEvent, StreamEvent, UpdateEvent
-from tests.factories import FOLLOW, LIST_ITEM, POST, Json, uri
+from common.events import CreateEvent, RecordEvent, StreamEvent, UpdateEvent
+from tests.factories import FOLLOW, LIST_ITEM, POST, REPOST, Json, uri
 from tests.world_records import POST_GATE, THREAD_GATE, thread_of
 
 GATES = (THREAD_GATE, POST_GATE)
@@ -63,6 +63,22 @@ class Limits:
 
     def _thread_of(self, parent: str) -> str:
         return next((thread_of(place, parent) for key, place in self.places.items() if uri(*key) == parent), "")
+
+    def may_be_fetched(self, who: str) -> bool:
+        """What goes with a post that a snapshot lacks does not come back when it turns out to be older than its end."""
+        return self.in_order or not any(
+            self._is_pointed_at_since_its_end(uri(*key)) for key in self.versions if key[:2] == (who, POST)
+        )
+
+    def _is_pointed_at_since_its_end(self, post: str) -> bool:
+        about = [
+            number for number, event in enumerate(self.events) if isinstance(event, RecordEvent) and event.uri == post
+        ]
+        last = self.events[about[-1]]
+        if isinstance(last, CreateEvent | UpdateEvent) and b'"createdAt"' in bytes(last.record):
+            return False
+        since = (event for event in self.events[about[-1] :] if isinstance(event, CreateEvent | UpdateEvent))
+        return any(post.encode() in bytes(event.record) for event in since if event.collection in (POST, REPOST))
 
     def is_looked_at(self, key: Key) -> bool:
         return key[1] in LOOKED_AT and (self.gated or key[1] not in (FOLLOW, LIST_ITEM))

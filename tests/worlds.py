@@ -183,6 +183,8 @@ class World(Limits):
 
     def _snapshot(self, who: str) -> None:
         """The repo as it is now. It does not say when its records were written."""
+        if not self.may_be_fetched(who):
+            return
         if fleeting := sorted(key for key in self.live if key[0] == who and not self.is_looked_at(key)):
             self._delete_before_snapshot(self.choose(fleeting))
         mine = {key[1:]: event for key, event in self.live.items() if key[0] == who}
