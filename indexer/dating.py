@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from common.events import SEQ_BACKFILL, WrittenEvent
 from indexer.handler import Record
 
+FIRST_TIME = "0001"  # our calendar begins with the year 1, and what sorts below it is no time of it
 UNDATED = "~"  # sorts after the rev without it, and before every later one
 
 
@@ -40,7 +41,7 @@ NOT_THERE = Live()
 
 def dated(event: WrittenEvent, record: Record) -> Record:
     """The record with the time that it has by this event alone."""
-    if event.seq != SEQ_BACKFILL or not record.created_at:
+    if event.seq != SEQ_BACKFILL or record.created_at < FIRST_TIME:
         return record
     return replace(record, indexed_at=record.sort_at)
 

@@ -74,7 +74,10 @@ def _written_at(event: WrittenEvent) -> str:
 
 def _day_before(time: str) -> str:
     """A follow that says to be older than that is not believed: all replies since then would be judged anew."""
-    return utc_text(datetime.fromisoformat(time) - timedelta(days=1))
+    try:
+        return utc_text(datetime.fromisoformat(time) - timedelta(days=1))
+    except OverflowError:
+        return time  # the calendar begins here
 
 
 def _columns_of(news: dict[str, str], collection: str) -> tuple[list[str], list[str]]:

@@ -22,6 +22,7 @@ from common.syntax import FUTURE_SECONDS, is_tid, tid_at
 from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
+from indexer.dating import FIRST_TIME
 from indexer.lexicon_formats import normalised
 from indexer.plan import prepare
 
@@ -127,7 +128,7 @@ def with_normal_time(event: StreamEvent) -> StreamEvent:
         time = normalised(event.time)
     except BadInput as bad:
         raise BadInput("bad_entry", f"time {event.time[:40]!r}") from bad
-    if time < "0001":
+    if time < FIRST_TIME:
         raise BadInput("bad_entry", f"time {event.time[:40]!r}: our calendar begins with the year 1")
     return event if time == event.time else msgspec.structs.replace(event, time=time)
 

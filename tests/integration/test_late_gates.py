@@ -173,6 +173,22 @@ async def test_a_live_event_dates_what_a_backfill_brought_earlier_or_later(index
     assert await index.rows("follow", "indexedAt") == [make.moment(7)]
 
 
+FIRST_DAY = "0001-01-01T00:00:00.000Z"
+
+
+async def test_a_follow_of_the_first_day_of_the_calendar_is_taken(index: Index) -> None:
+    value = make.follow(BOB) | {"createdAt": FIRST_DAY}
+    await index.apply(make.create(ALICE, "f", value, 1, time=FIRST_DAY))
+    assert await index.rows("follow", "indexedAt") == [FIRST_DAY]
+
+
+@pytest.mark.parametrize("said", ["0000-12-31T23:59:59.999Z", "0000-01-01T00:00:00Z", "2099-01-01T00:00:00Z"])
+async def test_an_age_that_cannot_be_is_that_of_the_backfill(said: str, index: Index) -> None:
+    posted = make.post() | {"createdAt": said}
+    await index.apply(*make.snapshot(ALICE, {(POST, "p"): posted}, 60, read_at=90))
+    assert await index.rows("post", "indexedAt") == [make.moment(90)]
+
+
 async def test_whom_a_root_once_mentioned_its_gate_lets_in_far_below(index: Index) -> None:
     await index.apply(make.create(ALICE, "a", gated("mentionRule"), 0), make.update(ALICE, "a", make.post(), 20))
     above, replies = ROOT, set()
