@@ -60,6 +60,7 @@ class Parking:
     ) -> None:
         """`mark`: parked jobs at which it is full."""
         self.parked = 0  # as last seen
+        self._is_seen = False
         self._mark = mark
         self._consumer = consumer
         self._stream = consumer.stream
@@ -78,8 +79,11 @@ class Parking:
         self._consumer.release([delivery])
 
     async def wait(self, stop: asyncio.Event) -> bool:
-        """Until fewer are parked than may be: they come back as they are due. False if told to stop meanwhile."""
-        while self.is_full:
+        """Until fewer are parked than may be: they come back as they are due. False if told to stop meanwhile.
+
+        Nobody goes on before `return_due` has looked how many there are.
+        """
+        while self.is_full or not self._is_seen:
             if await stopped_within(stop, SHORTEST_SLEEP_SECONDS):
                 return False
         return True
@@ -93,5 +97,5 @@ class Parking:
             )
             if answer is None:
                 return
-            self.parked, next_due_ms = answer[0], int(answer[1])
+            self.parked, next_due_ms, self._is_seen = answer[0], int(answer[1]), True
             await stopped_within(stop, min(max(next_due_ms / 1000, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS))
