@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from sluice.server import Place, Server, free_port, running
 from tests.monitoring.tools import tool
-from tests.monitoring.watch import server
+from tests.monitoring.watch import is_there, server
 
 
 @asynccontextmanager
@@ -61,8 +59,4 @@ def _of_postgres(url: str) -> Any:
 
 
 async def has_metrics(url: str) -> bool:
-    try:
-        async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as answer:
-            return answer.status == 200
-    except aiohttp.ClientError:
-        return False
+    return await is_there(f"{url}/metrics")

@@ -166,8 +166,12 @@ def server(place: Place, command: tuple[str, ...], answers: Callable[[str], Awai
 
 
 async def is_ready(url: str) -> bool:
+    return await is_there(f"{url}/-/ready")
+
+
+async def is_there(url: str) -> bool:
     try:
-        async with aiohttp.ClientSession() as http, http.get(f"{url}/-/ready") as answer:
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
             return answer.status == 200
     except aiohttp.ClientError:
         return False
