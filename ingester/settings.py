@@ -72,7 +72,7 @@ class Settings:
     pds_max_repos: int = env(
         "INGESTER_PDS_MAX_REPOS",
         2_000_000,
-        "Rows after which a PDS' list of repos is not read on; a gap tells so.",
+        "Rows after which a PDS' list of repos is not read on (a page counts for 100 at least); a gap tells so.",
     )
     compare_gaps: bool = env(
         "INGESTER_COMPARE_GAPS",
