@@ -14,6 +14,7 @@ from indexer.lexicon_formats import normalised
 from indexer.records import HANDLERS
 from indexer.tables import Row
 
+_DEEPEST = 250  # orjson writes 254 levels
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
 
 
@@ -40,6 +41,7 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
     text = bytes(event.record)
     try:
         value = orjson.loads(text)
+        _refuse_depth(text, value)
         _VALIDATE[event.collection](value)
         handler = HANDLERS[event.collection]
         record = dated(event, Record(uri, event.cid, event.did, event.rkey, value, normalised(event.time)))
@@ -51,6 +53,16 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         return BadInput("invalid_record", str(error))
     except BadInput as refusal:
         return refusal
+
+
+def _refuse_depth(text: bytes, value: object) -> None:
+    """Parts of a record are stored as JSON of their own, and what can be read can be nested deeper than what can be
+    written."""
+    if text.count(b"{") + text.count(b"[") > _DEEPEST:
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as error:
+            raise BadInput("invalid_record", str(error)) from error
 
 
 def _refuse_nul(rows: Sequence[Row]) -> None:

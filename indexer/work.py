@@ -18,12 +18,12 @@ from common.events import (
     decode_event,
     decode_labels,
 )
-from common.syntax import FUTURE_SECONDS, is_tid, tid_at
+from common.syntax import FUTURE_SECONDS, is_did, is_nsid, is_tid, tid_at
 from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.dating import FIRST_TIME
-from indexer.lexicon_formats import normalised
+from indexer.lexicon_formats import is_record_key, normalised
 from indexer.plan import prepare
 
 MAX_PORTION_BYTES = 8 << 20
@@ -65,8 +65,7 @@ class EventWork:
 
     def decode(self, delivery: Delivery) -> Item:
         event = decode_event(delivery.payload or b"")
-        if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
-            raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
+        check_names(event)
         return Item(delivery, with_normal_time(event))
 
     def keeps_order_of(self, item: Item) -> str:
@@ -120,6 +119,16 @@ class LabelWork:
 
     async def settle(self, portion: Portion, stream: str) -> None:
         """Labels concern nobody else."""
+
+
+def check_names(event: StreamEvent) -> None:
+    """What an event is about must be what its URI says, and what can be buried. Raises BadInput("bad_entry")."""
+    if not is_did(event.did):
+        raise BadInput("bad_entry", f"did {event.did[:40]!r}")
+    if isinstance(event, RecordEvent | RepoEvent) and not is_tid(event.rev):
+        raise BadInput("bad_entry", f"rev {event.rev[:40]!r}")
+    if isinstance(event, RecordEvent) and not (is_nsid(event.collection) and is_record_key(event.rkey)):
+        raise BadInput("bad_entry", f"path {event.collection[:40]!r}/{event.rkey[:40]!r}")
 
 
 def with_normal_time(event: StreamEvent) -> StreamEvent:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
@@ -181,6 +182,33 @@ async def test_entries_that_mean_nothing_are_buried_with_their_bytes(redis: Redi
     fieldless = repr({b"other": b"x"}).encode()
     assert payloads == {fieldless, b"{", b"\xff\x00", b"", encode_event(bad_time), encode_event(bad_rev)}
     assert len(await index.rows("post", "uri")) == 2
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"did": "did:web:a/b"},
+        {"did": "did:plc:\x00"},
+        {"did": ""},
+        {"rkey": "a\x00"},
+        {"rkey": "a/b"},
+        {"rkey": ".."},
+        {"collection": "post"},
+        {"collection": POST + "/x"},
+    ],
+)
+async def test_an_event_about_no_record_is_buried_and_stops_nobody(
+    redis: Redis, index: Index, strange: dict[str, str]
+) -> None:
+    events = [
+        msgspec.structs.replace(event, **strange)
+        for event in (make.create(ALICE, "a", make.post(), 1), make.delete(ALICE, POST, "a", 2))
+    ]
+    for event in events:
+        await indexed(redis, index.pool, event)
+    await indexed(redis, index.pool, *posts(1, BOB))
+    assert [letter[0] for letter in await letters(index.pool)] == ["bad_entry"] * 2
+    assert await index.rows("post", "creator") == [BOB]
 
 
 async def test_an_entry_that_was_trimmed_away_is_buried_as_nothing(redis: Redis, index: Index) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from common.events import CreateEvent, DeleteEvent, StreamEvent
 from indexer.batch import collect
@@ -176,6 +178,21 @@ def test_a_nul_in_a_text_that_has_no_column_does_no_harm() -> None:
     result = planned(make.create(ALICE, "a", value, 1))
     assert result.outcomes == {"written": 1}
     assert "\\u0000" in result.records[0].json
+
+
+def test_a_record_that_nests_deeper_than_json_can_be_written_is_invalid() -> None:
+    facets = [{"index": {"byteStart": 0, "byteEnd": 1}, "features": [{"$type": "com.example.deep", "x": "deep"}]}]
+    for value in (
+        make.record("app.bsky.feed.generator", did=BOB, displayName="x", descriptionFacets=facets),
+        make.record("app.bsky.feed.threadgate", post=URI, x="deep"),
+    ):
+        event = make.create(ALICE, "a", value, 1)
+        for depth, outcome in ((200, "written"), (300, "invalid_record"), (5000, "invalid_record")):
+            text = bytes(event.record).replace(b'"deep"', b'{"a":' * depth + b"1" + b"}" * depth)
+            nested = msgspec.structs.replace(event, record=Raw(text))
+            later = make.delete(ALICE, event.collection, "a", 2)
+            assert planned(nested).outcomes == {outcome: 1}
+            assert planned(nested, later).outcomes == {"superseded": 1, "deleted": 1}
 
 
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"[1]", b'"text"', b"null", b"5"])
