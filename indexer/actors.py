@@ -19,6 +19,12 @@ RECHECK_WITHOUT_HANDLE_AFTER = timedelta(hours=1)
 _TRANSPORT_STATUSES = ("desynchronized", "throttled")
 
 
+async def lock(session: Session, dids: Collection[str]) -> None:
+    """What is read of these people from now on stays as it is. To be done once, after their repos were locked."""
+    if dids:
+        await session.execute(_LOCK, sorted(dids))
+
+
 async def apply(session: Session, batch: Batch, floors: Mapping[str, str], removed: Collection[str]) -> None:
     """`floors`: the rev up to which a repo is reflected: events below it are replays, and give birth to nobody.
 
@@ -119,6 +125,10 @@ async def _write_statuses(session: Session, events: Sequence[AccountEvent]) -> N
         await session.execute(_WRITE_STATUSES, *columns(rows))
 
 
+_LOCK = """
+INSERT INTO {own}.repo AS known (did) SELECT unnest($1::text[])
+ON CONFLICT (did) DO UPDATE SET did = EXCLUDED.did WHERE false
+"""
 _NEWER = """
 INSERT INTO {own}.repo AS known (did, {column}) SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (did) DO UPDATE SET {column} = EXCLUDED.{column} WHERE known.{column} < EXCLUDED.{column}

@@ -154,6 +154,7 @@ def _posts_going(wanted: Plan) -> set[str]:
 
 async def _lock_and_read(session: Session, batch: Batch) -> Known:
     await lock(session, batch.commits)
+    await actors.lock(session, batch.accounts.keys() | batch.identities.keys() | {did for did, _, _ in batch.snapshots})
     uris = sorted(batch.newest)
     remembered = [uri for uri in uris if collection_of(uri) in REMEMBERED]
     registers = await session.fetch(_READ, uris, remembered)
@@ -204,7 +205,8 @@ INSERT INTO {own}.tombstone AS known (uri, did, rev) SELECT * FROM unnest($1::te
 ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev
 """
 _READ_FLOORS = """
-SELECT repo.did, floor_rev, actor.did IS NULL AS removed FROM {own}.repo LEFT JOIN {app}.actor ON actor.did = repo.did
+SELECT repo.did, floor_rev, actor.did IS NULL AS removed
+FROM {own}.repo LEFT JOIN {app}.actor ON actor.did = repo.did COLLATE "default"
 WHERE repo.did = ANY($1::text[]) AND floor_rev <> ''
 """
 _WRITE_RECORDS = """

@@ -64,6 +64,13 @@ class DueChecks:
         return [Check(row["did"], row["time"], row["attempts"]) for row in rows]
 
 
+async def stands(session: Session, table: str, check: Check) -> bool:
+    """Whether no event has overtaken it since it was claimed."""
+    return bool(
+        await session.fetch(f"SELECT 1 FROM {{own}}.{table} WHERE did = $1 AND time = $2", check.did, check.time)
+    )
+
+
 async def settle(session: Session, table: str, check: Check) -> None:
     """Done; unless a newer event asked again meanwhile."""
     await session.execute(f"DELETE FROM {{own}}.{table} WHERE did = $1 AND time = $2", check.did, check.time)

@@ -38,17 +38,17 @@ class HandleLookup:
             return
         metrics.ACCOUNT_TASKS.labels("handle", "verified" if handle else "unverified").inc()
         try:
-            await self._write(check, handle)
+            await self.write(check, handle)
         except asyncpg.UniqueViolationError:  # somebody was given this handle at the same moment; now they hold it
-            await self._write(check, handle)
+            await self.write(check, handle)
 
-    async def _write(self, check: Check, handle: str | None) -> None:
+    async def write(self, check: Check, handle: str | None) -> None:
         """A handle that somebody else still holds goes to the one for whom it verifies now."""
         async with self._database.transaction() as session:
+            await settle(session, TABLE, check)  # a batch, too, locks checks before actors
             await session.fetch(_LOCK, check.did, handle)
             await session.execute(_TAKE, check.did, handle)
             await session.execute(_GIVE, check.did, handle, check.time)
-            await settle(session, TABLE, check)
 
     async def _verified_handle(self, did: str) -> str | None:
         document = await self._identities.resolve(did, refresh=True)

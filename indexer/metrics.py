@@ -83,7 +83,7 @@ ACCOUNT_TASKS = Counter(
 )
 ACCOUNT_TASK_RESULTS = {
     "handle": ("verified", "unverified", "failed"),
-    "deletion": ("removed", "still_hosted", "failed"),
+    "deletion": ("removed", "still_hosted", "overtaken", "failed"),
     "resync": ("queued",),
 }
 

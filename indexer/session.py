@@ -53,12 +53,14 @@ class Session:
         parts: list[str] = []
         arguments: list[Any] = []
         for table in in_order(uris):
-            if mark := table.deleted_at:
-                do = f'UPDATE {{app}}."{table.name}" SET "{mark}" = {_NOW} WHERE "{mark}" IS NULL AND'
-            else:
-                do = f'DELETE FROM {{app}}."{table.name}" WHERE'
             arguments.append(sorted(uris[table]))
-            parts.append(f'{do} "{table.owner}" = ANY(${len(arguments)}::text[])')
+            own = f"ANY(${len(arguments)}::text[])"
+            if mark := table.deleted_at:
+                key = ", ".join(f'"{column}"' for column in table.key)
+                do = f'UPDATE {{app}}."{table.name}" SET "{mark}" = {_NOW} WHERE "{mark}" IS NULL'
+                parts.append(f"{do} AND ({key}) IN ({table.keys} = {own})")
+            else:
+                parts.append(f'DELETE FROM {{app}}."{table.name}" WHERE "{table.owner}" = {own}')
         return await self._together(in_order(uris), parts, arguments)
 
     async def _together(

@@ -34,7 +34,8 @@ class Table:
     Records with a row where `notifies` is set tell people of it, and take that back with the row.
     `farewell` is the reason of the notification that the subject gets when a row goes; the earlier ones then stay.
     `returns`: what else of a row is of interest when it goes.
-    Where `deleted_at` names a column, rows are never removed but marked there, and found again by `key`.
+    Where `deleted_at` names a column, rows are never removed but marked there, and found again by `key`, which
+    `keys` selects for the records of which a row may be there: no index leads there from `owner`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Table:
     farewell: str = ""
     deleted_at: str = ""
     key: tuple[str, ...] = ()
+    keys: str = ""
     returns: tuple[str, ...] = ()
     _in_order: Callable[[Mapping[str, Any]], Values] = field(init=False, repr=False)
     _positions: Mapping[str, int] = field(init=False, repr=False)

@@ -37,6 +37,7 @@ OP_THREAD_REPLY = Table(
     ("rootUri", "parentUri", "uri", "deletedAt"),
     deleted_at="deletedAt",
     key=("rootUri", "uri"),
+    keys='SELECT "replyRoot", uri FROM {app}.post WHERE uri',
 )
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from common.events import StreamEvent
+from common.identity import Identities
 from common.outbound import Outbound
 from common.settings import load
 from indexer import handles
 from indexer.app import look_up_services
+from indexer.deletions import DeletionCheck
 from indexer.due import Check, DueChecks
 from indexer.settings import Settings
 from tests import factories as make
@@ -400,6 +403,21 @@ async def test_an_account_that_is_back_before_anyone_looked_is_not_looked_at(ind
     assert await checks(index, "deletion_check") == []
     await index.apply(DELETED)
     assert await checks(index, "deletion_check") == []
+
+
+async def test_an_account_that_comes_back_while_its_pds_is_asked_stays(index: Index, directory: Directory) -> None:
+    await index.apply(make.create(ALICE, "a", make.post(), 1), make.account(ALICE, 2, active=False, status="deleted"))
+    before = removals("overtaken")
+    async with Outbound(allow=(directory.url.removeprefix("http://"),)) as outbound:
+        deletion = DeletionCheck(index.database, Identities(outbound, directory.url), outbound)
+        await index.apply(make.account(ALICE, 3, active=True))
+        await deletion.look(Check(ALICE, moment(2), 0))
+    assert await index.rows("post", "uri") == [uri(ALICE, POST, "a")]
+    assert removals("overtaken") == before + 1
+
+
+def removals(result: str) -> float:
+    return REGISTRY.get_sample_value("indexer_account_tasks_total", {"kind": "deletion", "result": result}) or 0.0
 
 
 async def test_a_replay_does_not_bring_the_deleted_back_and_new_events_do(

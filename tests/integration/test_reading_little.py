@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from common.events import StreamEvent
+from indexer.deletions import remove_account
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, LIST_ITEM, POST, did, uri
 from tests.indexing import Index
@@ -77,4 +78,35 @@ async def test_a_batch_reads_little_of_large_tables(index: Index) -> None:
     before = await rows_read(index)
     await index.apply(*late())
     await index.apply(*ended())
+    await index.apply(make.create(CAROL, "n", make.post(), 22))  # of whom a repo that was whole has told
     assert await rows_read(index) - before < len(STRANGERS)  # less than one row of each kind for every stranger
+
+
+async def blocks_read(index: Index, table: str) -> int:
+    """By all statements until now, of a table and its indexes: an index that is read whole returns few rows."""
+    await index.pool.fetch("SELECT pg_stat_force_next_flush()")
+    return int(await index.pool.fetchval(_BLOCKS, table))
+
+
+_BLOCKS = """
+SELECT heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit FROM pg_statio_user_tables WHERE relname = $1
+"""
+
+
+async def test_a_reply_to_oneself_is_found_among_those_of_others(index: Index) -> None:
+    await index.pool.execute("""
+INSERT INTO bsky.op_thread_reply SELECT 'at://root' || n, 'at://parent' || n, 'at://reply' || n, NULL
+FROM generate_series(1, 30000) AS n
+""")
+    await index.pool.execute("VACUUM ANALYZE bsky.op_thread_reply")
+    root = uri(ALICE, POST, "a")
+    await index.apply(make.create(ALICE, "a", make.post(), 1), make.create(ALICE, "r", make.reply(root), 2))
+    await index.apply(make.create(ALICE, "s", make.reply(root), 3), make.create(ALICE, "t", make.reply(root), 3))
+    before = await blocks_read(index, "op_thread_reply")
+    await index.apply(make.update(ALICE, "r", make.reply(root, text="edited"), 4), make.delete(ALICE, POST, "s", 4))
+    own = 'SELECT count(*), count("deletedAt") FROM bsky.op_thread_reply WHERE "rootUri" = $1'
+    assert tuple(await index.pool.fetchrow(own, root)) == (3, 1)
+    async with index.database.transaction() as session:
+        await remove_account(session, ALICE, make.moment(5))
+    assert tuple(await index.pool.fetchrow(own, root)) == (0, 0)
+    assert await blocks_read(index, "op_thread_reply") - before < 100  # of 900

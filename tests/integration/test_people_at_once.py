@@ -1,0 +1,68 @@
+"""Several indexers that hear of the same people at the same time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.identity import Identities
+from common.outbound import Outbound
+from indexer.deletions import lock_account, remove_account
+from indexer.due import Check
+from indexer.handle_resolver import HandleResolver
+from indexer.handles import HandleLookup
+from tests import factories as make
+from tests.factories import ALICE, BOB, CAROL, POST, moment, snapshot
+from tests.indexing import Index
+from tests.waiting import until
+
+
+async def wait_for_locks(index: Index, sessions: int) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    async def are_waiting() -> bool:
+        return bool(await index.pool.fetchval(waiting) == sessions)
+
+    await until(are_waiting)
+
+
+@asynccontextmanager
+async def held(index: Index, table: str, did: str) -> AsyncIterator[None]:
+    """Somebody has this row until the end."""
+    async with index.pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SELECT FROM {table} WHERE did = $1 FOR UPDATE", did)
+        yield
+
+
+async def test_batches_that_tell_of_the_same_people_wait_for_each_other_in_one_order(index: Index) -> None:
+    await index.apply(make.identity(ALICE, 1), make.identity(BOB, 1))
+    async with asyncio.TaskGroup() as tasks, held(index, "sluice_bsky.repo", ALICE):
+        tasks.create_task(index.apply(make.identity(ALICE, 2), make.identity(BOB, 2)))
+        await wait_for_locks(index, 1)
+        tasks.create_task(index.apply(*snapshot(BOB, {}, 3), make.identity(ALICE, 3)))
+        await wait_for_locks(index, 2)
+    times = await index.pool.fetch("SELECT identity_time FROM sluice_bsky.repo ORDER BY did")
+    assert [time for (time,) in times] == [moment(3), moment(2)]
+
+
+async def test_a_handle_is_stored_while_a_batch_tells_of_its_holder(index: Index) -> None:
+    await index.apply(make.identity(ALICE, 1))
+    async with asyncio.TaskGroup() as tasks, Outbound() as outbound:
+        lookup = HandleLookup(index.database, Identities(outbound, "http://x.invalid"), HandleResolver(outbound))
+        async with held(index, "bsky.actor", ALICE):
+            tasks.create_task(lookup.write(Check(ALICE, moment(1), 0), "alice.test"))
+            await wait_for_locks(index, 1)
+            tasks.create_task(index.apply(make.identity(ALICE, 2), make.account(ALICE, 2, active=False)))
+            await wait_for_locks(index, 2)
+    assert await index.rows("actor", "handle", "upstreamStatus") == [("alice.test", "inactive")]
+
+
+async def test_who_comes_back_while_being_removed_is_fetched_again(index: Index) -> None:
+    await index.apply(make.create(CAROL, "a", make.post(), 1))
+    async with asyncio.TaskGroup() as tasks, index.database.transaction() as session:
+        await lock_account(session, CAROL)
+        await remove_account(session, CAROL, moment(2))
+        tasks.create_task(index.apply(make.account(CAROL, 3, active=True)))
+        await wait_for_locks(index, 1)
+    assert await index.pool.fetchval("SELECT did FROM sluice_bsky.resync") == CAROL
+    await index.apply(*snapshot(CAROL, {(POST, "a"): make.post()}, 1))
+    assert len(await index.rows("post", "uri")) == 1
