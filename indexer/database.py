@@ -68,13 +68,13 @@ class Database:
 
     async def settle(self, batch: Batch) -> int:
         """What an applied batch means for the rows of others. Rows changed; settling again changes nothing."""
-        found: set[str] = set()
+        found: dict[str, None] = {}
         while True:
             try:
                 async with self.transaction() as session:
                     await settlement.settle(session, batch, found)
             except settlement.MorePosts as more:
-                found |= more.uris
+                found |= dict.fromkeys(more.uris)
             else:
                 return session.rows
 

@@ -4,6 +4,7 @@ Two batches that run side by side cannot see each other's rows. Whichever commit
 between them. A post waits in `unsettled` until this is done, and its entry is acked after that.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple
 
@@ -25,18 +26,21 @@ PORTION = 500
 
 
 class MorePosts(Exception):
-    """Others turned out to be concerned. Posts are locked once, in their order, so it begins again with these."""
+    """Others turned out to be concerned: posts are locked once, so it begins again with all that may be, nearest first.
 
-    def __init__(self, uris: set[str]) -> None:
+    With those next below alone it would begin anew for each level of a thread, which may be as deep as somebody likes.
+    """
+
+    def __init__(self, uris: Sequence[str]) -> None:
         super().__init__(f"{len(uris)} more posts")
         self.uris = uris
 
 
 async def settle(session: Session, batch: Batch, found: Collection[str] = ()) -> None:
-    """`found`: posts that turned out to be concerned before. Raises MorePosts."""
+    """`found`: posts that turned out to be concerned before, nearest first. Raises MorePosts."""
     posts = uris_of(batch, POST)
     new = [row["uri"] for row in await session.fetch(_UNSETTLED, posts)] if posts else []
-    concerned = list(dict.fromkeys([*sorted(new), *await late_posts(session, batch), *sorted(found)]))
+    concerned = list(dict.fromkeys([*sorted(new), *await late_posts(session, batch), *found]))
     gated = {post_beside(gate) for collection in GATES for gate in uris_of(batch, collection)}
     await lock_posts(session, {*concerned, *gated})
     await show_gates(session, gated)
@@ -57,15 +61,32 @@ async def _drop(session: Session, posts: Sequence[str], reposts: Sequence[str]) 
 
 
 async def _settle_posts(session: Session, uris: Sequence[str]) -> None:
-    locked, deltas, waiting = set(uris), Deltas(), list(uris)
+    locked, deltas, waiting, still = set(uris), Deltas(), deque(uris), set(uris)
     while waiting:
-        portion, waiting = waiting[:PORTION], waiting[PORTION:]
+        portion = [waiting.popleft() for _ in range(min(PORTION, len(waiting)))]
+        still.difference_update(portion)
         if moved := await _settle_portion(session, portion, deltas):
-            below = [row["uri"] for row in await session.fetch(_BELOW, moved)]
-            if not locked.issuperset(below):
-                raise MorePosts(set(below))
-            waiting += [uri for uri in below if uri not in waiting]
+            below = {row["uri"] for row in await session.fetch(_BELOW, moved)}
+            if not below <= locked:
+                raise MorePosts(await _all_below(session, moved))
+            again = sorted(below - still - set(portion))
+            waiting.extend(again)
+            still.update(again)
     await write_counts(session, deltas)
+
+
+async def _all_below(session: Session, posts: Sequence[str]) -> list[str]:
+    """Nearest first, so that those that stand below others are settled after them."""
+    below: dict[str, list[str]] = defaultdict(list)
+    for row in await session.fetch(_ALL_BELOW, posts):
+        below[row["above"]].append(row["uri"])
+    found = dict.fromkeys(posts)
+    waiting = deque(posts)
+    while waiting:
+        new = [uri for uri in below[waiting.popleft()] if uri not in found]
+        found |= dict.fromkeys(new)
+        waiting.extend(new)
+    return list(found)
 
 
 async def _settle_portion(session: Session, uris: Sequence[str], deltas: Deltas) -> list[str]:
@@ -158,6 +179,18 @@ SELECT DISTINCT post.uri FROM chain JOIN {app}.post ON "replyParent" = chain.uri
 """
 _FORBID = "INSERT INTO {own}.forbidden SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
 _ALLOW = "DELETE FROM {own}.forbidden WHERE uri = ANY($1::text[])"
+_ALL_BELOW = """
+WITH RECURSIVE tree AS (
+  SELECT unnest($1::text[]) AS uri, NULL AS above
+  UNION
+  SELECT next.uri, tree.uri FROM tree JOIN LATERAL (
+    SELECT post.uri FROM {app}.post WHERE "replyParent" = tree.uri
+    UNION ALL
+    SELECT life.uri COLLATE "default" FROM {own}.life WHERE parent = tree.uri
+  ) AS next ON true
+)
+SELECT uri, above FROM tree WHERE above IS NOT NULL ORDER BY uri
+"""
 _WRITE_FLAGS = """
 UPDATE {app}.post SET "invalidReplyRoot" = new.invalid, "violatesThreadGate" = new.violates,
   "violatesEmbeddingRules" = new.embedding
