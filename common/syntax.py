@@ -85,4 +85,5 @@ LAST_TID = "j" + "z" * 12
 
 def utc_text(moment: datetime) -> str:
     """The one textual form of times that we make ourselves: UTC, milliseconds, `Z`. It sorts as text."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")  # strftime leaves out the zeros of early years
+    return text.removesuffix("+00:00") + "Z"

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from common.delivery import Delivery
 from common.errors import BadInput
 from common.events import (
+    AccountEvent,
+    IdentityEvent,
     LabelEvent,
     RecordEvent,
     RepoEvent,
@@ -18,7 +21,7 @@ from common.events import (
     decode_event,
     decode_labels,
 )
-from common.syntax import FUTURE_SECONDS, is_did, is_nsid, is_tid, tid_at
+from common.syntax import FUTURE_SECONDS, is_did, is_nsid, is_tid, tid_at, utc_text
 from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
@@ -132,13 +135,18 @@ def check_names(event: StreamEvent) -> None:
 
 
 def with_normal_time(event: StreamEvent) -> StreamEvent:
-    """The same event, its time in the one form that can be compared as text. Raises BadInput("bad_entry")."""
+    """The same event, its time in the one form that can be compared as text. Raises BadInput("bad_entry").
+
+    Of accounts and identities the newest event counts: one from the future would make all others look old.
+    """
     try:
         time = normalised(event.time)
     except BadInput as bad:
         raise BadInput("bad_entry", f"time {event.time[:40]!r}") from bad
     if time < FIRST_TIME:
         raise BadInput("bad_entry", f"time {event.time[:40]!r}: our calendar begins with the year 1")
+    if isinstance(event, AccountEvent | IdentityEvent):
+        time = min(time, utc_text(datetime.now(UTC) + timedelta(seconds=FUTURE_SECONDS)))
     return event if time == event.time else msgspec.structs.replace(event, time=time)
 
 

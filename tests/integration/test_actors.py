@@ -4,8 +4,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
@@ -14,6 +16,7 @@ from common.events import StreamEvent
 from common.identity import Identities
 from common.outbound import Outbound
 from common.settings import load
+from common.syntax import utc_text
 from indexer import handles
 from indexer.app import look_up_services
 from indexer.deletions import DeletionCheck
@@ -436,6 +439,21 @@ async def test_a_replay_does_not_bring_the_deleted_back_and_new_events_do(
     await index.apply(make.create(ALICE, "new", make.post("I am back"), 200))
     assert ALICE in await people(index)
     assert await index.rows("post", "text") == ["I am back", "bob"]
+
+
+async def test_an_account_that_was_deleted_before_1970_may_write_again(index: Index, look: Any) -> None:
+    await index.apply(make.create(ALICE, "old", make.post("old"), 1))
+    await index.apply(msgspec.structs.replace(DELETED, time="0001-01-01T00:00:00Z"))
+    await look()
+    await index.apply(make.create(ALICE, "new", make.post("I am back"), 2))
+    assert await index.rows("post", "text") == ["I am back"]
+
+
+@pytest.mark.parametrize("event", [DELETED, make.identity(ALICE, 1)])
+async def test_an_event_from_the_future_does_not_make_all_others_look_old(event: Any, index: Index) -> None:
+    await index.apply(msgspec.structs.replace(event, time="9999-12-31T23:59:59.999Z"))
+    (told,) = await index.pool.fetch("SELECT greatest(account_time, identity_time) FROM sluice_bsky.repo")
+    assert told[0] < utc_text(datetime.now(UTC) + timedelta(hours=1))
 
 
 async def test_a_deletion_of_somebody_unknown_does_no_harm(index: Index, look: Any) -> None:

@@ -121,6 +121,7 @@ def test_every_tid_of_a_moment_is_covered_by_its_largest(moment: int, clock: int
 
 def test_a_time_is_written_in_utc_with_milliseconds() -> None:
     assert utc_text(datetime(2025, 3, 1, 12, 0, 0, 7999, UTC)) == "2025-03-01T12:00:00.007Z"
+    assert utc_text(datetime(325, 6, 19, tzinfo=UTC)) == "0325-06-19T00:00:00.000Z"
     tokyo = timezone(timedelta(hours=9))
     assert utc_text(datetime(2025, 3, 1, 6, 30, tzinfo=tokyo)) == "2025-02-28T21:30:00.000Z"
 
