@@ -159,21 +159,17 @@ _TOLD = """
 SELECT did, "recordUri", reason, "reasonSubject" FROM {app}.notification WHERE "recordUri" = ANY($1::text[])
 """
 _FOLLOWS = """
-SELECT post, bool_or(follower = replier) AS follows, bool_or(follower = author) AS followed
-FROM (
-  SELECT asked.*, follow.creator AS follower
-  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
-  LEFT JOIN {app}.follow
-    ON follow.creator IN (replier, author) AND "indexedAt" <= time
-    AND "subjectDid" = CASE follow.creator WHEN replier THEN author ELSE replier END
+SELECT post, bool_or(one = replier) AS follows, bool_or(one = author) AS followed
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
+LEFT JOIN LATERAL (
+  SELECT one FROM unnest(ARRAY[replier, author], ARRAY[author, replier]) AS pair(one, other) JOIN {app}.follow
+    ON follow.creator = one AND "subjectDid" = other AND "indexedAt" <= asked.time
   UNION ALL
-  SELECT asked.*, split_part(life.uri, '/', 3)
-  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, replier, author, time)
-  CROSS JOIN LATERAL unnest(ARRAY[replier, author], ARRAY[author, replier]) AS pair(one, other)
-  JOIN {own}.life ON life.uri >= 'at://' || one || '/app.bsky.graph.follow/'
+  SELECT one FROM unnest(ARRAY[replier, author], ARRAY[author, replier]) AS pair(one, other) JOIN {own}.life
+    ON life.uri >= 'at://' || one || '/app.bsky.graph.follow/'
     AND life.uri < 'at://' || one || '/app.bsky.graph.follow0'
     AND since <= asked.time AND until > asked.time AND says::json ->> 'subject' = other
-) AS tie
+) AS tie ON true
 GROUP BY post
 """
 _MEMBERS = """

@@ -14,7 +14,10 @@ LIST = "app.bsky.graph.list"
 
 
 def crowd() -> Iterator[StreamEvent]:
-    """Each of many people posts, answers somebody, follows somebody, and takes a post and a follow back."""
+    """Each of many people posts, answers somebody, follows somebody, and takes a post and a follow back.
+
+    All are followed by one.
+    """
     for number, who in enumerate(STRANGERS):
         other = STRANGERS[number - 1]
         yield make.create(who, "p", make.post(), 1)
@@ -25,6 +28,7 @@ def crowd() -> Iterator[StreamEvent]:
         yield make.create(who, "f", make.follow(other), 5)
         yield make.create(who, "g", make.post(), 6)
         yield make.delete(who, POST, "g", 7)
+        yield make.create(BOB, f"f{number}", make.follow(who), 5)
         yield make.create(who, "h", make.follow(BOB), 8)
         yield make.delete(who, make.FOLLOW, "h", 9)
         yield make.create(who, "i", make.record(LIST_ITEM, subject=other, list=uri(who, LIST, "l")), 10)
