@@ -1,9 +1,15 @@
 """A batch reads what it is about and little else, however much the tables hold."""
 
+import asyncio
 from collections.abc import Iterator
 
 from common.events import StreamEvent
-from indexer.deletions import remove_account
+from common.identity import Identities
+from common.outbound import Outbound
+from indexer.deletions import lock_account, remove_account
+from indexer.due import Check, DueChecks, postpone, settle
+from indexer.handle_resolver import HandleResolver
+from indexer.handles import HandleLookup
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, LIST_ITEM, POST, did, uri
 from tests.indexing import Index
@@ -84,6 +90,41 @@ async def test_a_batch_reads_little_of_large_tables(index: Index) -> None:
     await index.apply(*ended())
     await index.apply(make.create(CAROL, "n", make.post(), 22))  # of whom a repo that was whole has told
     assert await rows_read(index) - before < len(STRANGERS)  # less than one row of each kind for every stranger
+
+
+async def test_what_is_looked_up_and_removed_reads_little(index: Index) -> None:
+    await index.apply(*crowd(), make.create(ALICE, "a", make.post(), 1), make.create(ALICE, "f", make.follow(BOB), 2))
+    await index.apply_labels(*(make.labels(make.label(who, "spam", 1)) for who in STRANGERS))
+    await index.apply(*(make.account(who, 11, active=False, status="deactivated") for who in STRANGERS))
+    await index.apply(*(make.account(who, 12, active=True) for who in STRANGERS))
+    await index.pool.execute("UPDATE bsky.actor SET handle = substr(did, 9) || '.test'")
+    await index.pool.execute("ANALYZE")
+    before = await rows_read(index)
+    await index.apply_labels(make.labels(make.label(STRANGERS[7], "spam", 2, neg=True)))
+    await index.apply(make.account(ALICE, 3, active=False, status="deleted"), make.identity(STRANGERS[8], 13))
+    for table in ("handle_check", "resync", "deletion_check"):
+        check = await claimed(index, table)
+        async with index.database.transaction() as session:
+            await postpone(session, table, check, 60.0)
+            await settle(session, table, check)
+    async with Outbound() as outbound:
+        lookup = HandleLookup(index.database, Identities(outbound, "http://x.invalid"), HandleResolver(outbound))
+        await lookup.write(Check(STRANGERS[8], make.moment(13), 0), STRANGERS[9][8:] + ".test")
+    async with index.database.transaction() as session:
+        await lock_account(session, ALICE)
+        await remove_account(session, ALICE, make.moment(4))
+    assert await rows_read(index) - before < len(STRANGERS)
+
+
+async def claimed(index: Index, table: str) -> Check:
+    stop, taken = asyncio.Event(), []
+
+    async def look(check: Check) -> None:
+        taken.append(check)
+        stop.set()
+
+    await DueChecks(index.database, table, look, concurrency=1).run(stop)
+    return taken[0]
 
 
 async def blocks_read(index: Index, table: str) -> int:
