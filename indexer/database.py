@@ -182,10 +182,11 @@ async def _write_records(session: Session, wanted: Plan) -> None:
 
 
 # Every statement looks up keys of a batch, so an index is right however large the tables are. Plans are kept, and one
-# that was made while a table was small would go on reading all of it.
+# that was made while a table was small would go on reading all of it. The locks of a client that vanished without a
+# word must not outlive it by the hours that TCP takes to notice.
 _BEGIN = """
 BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-SET LOCAL jit = off
+SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = '60s'
 """
 _LOCK = """
 INSERT INTO {app}.actor_sync AS known (did, "commitCid", "repoRev")

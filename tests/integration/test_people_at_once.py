@@ -66,3 +66,9 @@ async def test_who_comes_back_while_being_removed_is_fetched_again(index: Index)
     assert await index.pool.fetchval("SELECT did FROM sluice_bsky.resync") == CAROL
     await index.apply(*snapshot(CAROL, {(POST, "a"): make.post()}, 1))
     assert len(await index.rows("post", "uri")) == 1
+
+
+async def test_who_vanishes_in_a_transaction_is_not_waited_for_long(index: Index) -> None:
+    async with index.database.transaction() as session:
+        ((limit,),) = await session.fetch("SHOW idle_in_transaction_session_timeout")
+    assert limit == "1min"
