@@ -42,26 +42,41 @@ class DueChecks:
         self._concurrency = concurrency
 
     async def run(self, stop: asyncio.Event) -> None:
+        under_way: set[asyncio.Task[None]] = set()
         backoff = Backoff()
-        while not stop.is_set():
-            try:
-                checks = await self._claim()
-                async with asyncio.TaskGroup() as group:
-                    for check in checks:
-                        group.create_task(self._look(check))
+        async with asyncio.TaskGroup() as group:
+            while not stop.is_set():
+                free = self._concurrency - len(under_way)
+                try:
+                    checks = await self._claim(free)
+                except ERRORS as error:
+                    _raise_unless_it_passes(error)
+                    await stopped_within(stop, backoff.next_seconds())
+                    continue
                 backoff.reset()
-            except* ERRORS as errors:
-                if any(verdict(error) is not Verdict.WAIT for error in errors.exceptions):
-                    raise
-                checks = []
-                await stopped_within(stop, backoff.next_seconds())
-            if not checks:
-                await stopped_within(stop, IDLE_SECONDS)
+                under_way |= {group.create_task(self._try(check)) for check in checks}
+                if len(checks) < free:
+                    await stopped_within(stop, IDLE_SECONDS)
+                elif under_way:
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)  # a slow one holds up no other
+                under_way = {task for task in under_way if not task.done()}
 
-    async def _claim(self) -> list[Check]:
+    async def _try(self, check: Check) -> None:
+        """What Postgres could not take is due again when the lease has run out."""
+        try:
+            await self._look(check)
+        except ERRORS as error:
+            _raise_unless_it_passes(error)
+
+    async def _claim(self, most: int) -> list[Check]:
         async with self._database.transaction() as session:
-            rows = await session.fetch(_CLAIM.replace("{table}", self._table), self._concurrency, LEASE_SECONDS)
+            rows = await session.fetch(_CLAIM.replace("{table}", self._table), most, LEASE_SECONDS)
         return [Check(row["did"], row["time"], row["attempts"]) for row in rows]
+
+
+def _raise_unless_it_passes(error: BaseException) -> None:
+    if verdict(error) is not Verdict.WAIT:
+        raise error
 
 
 async def stands(session: Session, table: str, check: Check) -> bool:
