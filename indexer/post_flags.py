@@ -5,6 +5,7 @@ Either may come first: with a post we look for its gates, and once gates have co
 
 from collections.abc import Iterable
 
+from indexer.lives import POST, POST_GATE, THREAD_GATE
 from indexer.session import Session
 
 
@@ -21,7 +22,7 @@ async def show_gates(session: Session, posts: Iterable[str]) -> None:
 
 
 def post_beside(gate: str) -> str:
-    return gate.replace(".threadgate/", ".post/").replace(".postgate/", ".post/")
+    return gate.replace(f"/{THREAD_GATE}/", f"/{POST}/").replace(f"/{POST_GATE}/", f"/{POST}/")
 
 
 # true: there is a gate; false: there was one, and it was deleted after the post came; unknown (NULL): there is none

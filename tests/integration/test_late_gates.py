@@ -203,3 +203,10 @@ async def test_whom_a_root_once_mentioned_its_gate_lets_in_far_below(index: Inde
 
 async def forbidden(index: Index) -> set[str]:
     return {post for post, violates in await index.rows("post", "uri", "violatesThreadGate") if violates}
+
+
+async def test_a_gate_is_beside_its_post_whatever_its_author_is_called(index: Index) -> None:
+    author = "did:web:example.threadgate"
+    await index.apply(make.create(author, "a", make.post(), 1))
+    await index.apply(make.create(author, "a", make.record("app.bsky.feed.threadgate", post=uri(author, POST, "a")), 2))
+    assert await index.rows("post", "hasThreadGate") == [True]
