@@ -1,4 +1,4 @@
-"""One of the lanes of an indexer: a portion is applied while the one before it is settled and acked."""
+"""One of the lanes of an indexer: one portion after the other is applied, settled and acked."""
 
 import asyncio
 import logging
@@ -42,7 +42,6 @@ class Lane:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._prepared: asyncio.Queue[Portion | None] = asyncio.Queue(maxsize=1)
-        self._applied: asyncio.Queue[Portion | None] = asyncio.Queue(maxsize=1)
 
     async def take(self, items: Sequence[Item] | None) -> None:
         """Prepared here, while others are applied. Waits while one that is prepared has not been begun."""
@@ -55,27 +54,14 @@ class Lane:
         await self._prepared.put(await self._stream.work.prepare(items))
 
     async def run(self, stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._apply_all(stop))
-            tasks.create_task(self._settle_all(stop))
-
-    async def _apply_all(self, stop: asyncio.Event) -> None:
+        """Written, settled, then acked."""
         while portion := await self._prepared.get():
             if not self._stream.is_live:
                 await self._stream.turns.backfill()
+            work = self._stream.work
             with metrics.batch_timer(self._stream.name):
-                done = await self._do(self._stream.work.apply, portion, stop)
-            if done:
-                await self._applied.put(portion)
-            else:
-                self._leave(portion)
-        await self._applied.put(None)
-
-    async def _settle_all(self, stop: asyncio.Event) -> None:
-        """Written, settled, then acked."""
-        while portion := await self._applied.get():
-            if await self._do(self._stream.work.settle, portion, stop):
-                await self._stream.consumer.ack([item.delivery for item in portion.items], stop)
+                if await self._do(work.apply, portion, stop) and await self._do(work.settle, portion, stop):
+                    await self._stream.consumer.ack([item.delivery for item in portion.items], stop)
             self._leave(portion)
 
     def _leave(self, portion: Portion) -> None:
