@@ -42,7 +42,7 @@ async def main(arguments: argparse.Namespace, prepare: Prepare | None = None) ->
         events = await fill(redis, arguments.recording)
         print(f"{events} events in {FIREHOSE_LIVE}; {load()}")
         children = [await start(arguments, number, redis_url, postgres_url) for number in range(arguments.indexers)]
-        seconds, indexer_cpu, postgres_cpu = await measure(redis, events, children)
+        seconds, indexer_cpu, postgres_cpu = await measure(redis, children)
         peak = max(peak_rss_mb(child.pid) for child in children)
         for child in children:
             child.send_signal(signal.SIGTERM)
@@ -96,23 +96,20 @@ async def start(
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "indexer", env=environ)
 
 
-async def measure(redis: Redis, events: int, children: list[asyncio.subprocess.Process]) -> tuple[float, float, float]:
-    """Seconds from the first acked entry to the last, and CPU seconds of indexers and Postgres meanwhile."""
-    while await entries_left(redis, children) == events:
-        await asyncio.sleep(0.01)
-    left = await redis.xlen(FIREHOSE_LIVE)
+async def measure(redis: Redis, children: list[asyncio.subprocess.Process]) -> tuple[float, float, float]:
+    """Seconds from the first entry read to the last one acked, and CPU seconds of indexers and Postgres meanwhile."""
+    while not await is_begun(redis, children):
+        await asyncio.sleep(0.002)
     started, indexer, postgres = time.monotonic(), cpu_seconds("-m indexer"), cpu_seconds("postgres:")
     while await entries_left(redis, children):
         await asyncio.sleep(0.01)
-    share = events / left
-    return tuple(  # type: ignore[return-value]  # three figures, scaled to all events
-        figure * share
-        for figure in (
-            time.monotonic() - started,
-            cpu_seconds("-m indexer") - indexer,
-            cpu_seconds("postgres:") - postgres,
-        )
-    )
+    seconds = time.monotonic() - started
+    return seconds, cpu_seconds("-m indexer") - indexer, cpu_seconds("postgres:") - postgres
+
+
+async def is_begun(redis: Redis, children: list[asyncio.subprocess.Process]) -> bool:
+    await entries_left(redis, children)
+    return any(group["entries-read"] for group in await redis.xinfo_groups(FIREHOSE_LIVE))
 
 
 async def entries_left(redis: Redis, children: list[asyncio.subprocess.Process]) -> int:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 
 import asyncpg
+from msgspec import structs
 
 from common.events import LabelEvent
 from common.syntax import collection_of
@@ -33,6 +34,7 @@ from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records import APPVIEWS, collections_of
 from indexer.session import Session, columns
+from indexer.version import RECORD_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +178,10 @@ async def _write_records(session: Session, wanted: Plan) -> None:
         await session.execute(_LIFT, *columns(wanted.lifted))
     if wanted.revived:
         await session.execute("DELETE FROM {own}.tombstone WHERE uri = ANY($1::text[])", wanted.revived)
-    if wanted.records:
-        rows = [(r.uri, r.cid, r.did, r.json, r.indexed_at, r.rev) for r in wanted.records]
-        await session.execute(_WRITE_RECORDS, *columns(rows))
+    if wanted.rewritten:
+        rewritten = [(row.uri, row.cid, row.json, row.indexed_at, row.rev) for row in wanted.rewritten]
+        await session.execute(_REWRITE, *columns(rewritten))
+    await session.copy("record", RECORD_COLUMNS, [structs.astuple(row) for row in wanted.records])
 
 
 # Every statement looks up keys of a batch, so an index is right however large the tables are. Plans are kept, and one
@@ -210,11 +213,10 @@ SELECT repo.did, floor_rev, actor.did IS NULL AS removed
 FROM {own}.repo LEFT JOIN {app}.actor ON actor.did = repo.did COLLATE "default"
 WHERE repo.did = ANY($1::text[]) AND floor_rev <> ''
 """
-_WRITE_RECORDS = """
-INSERT INTO {app}.record (uri, cid, did, json, "indexedAt", rev)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-ON CONFLICT (uri) DO UPDATE
-SET cid = EXCLUDED.cid, json = EXCLUDED.json, "indexedAt" = EXCLUDED."indexedAt", rev = EXCLUDED.rev
+_REWRITE = """
+UPDATE {app}.record SET cid = new.cid, json = new.json, "indexedAt" = new.time, rev = new.rev
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS new(uri, cid, json, time, rev)
+WHERE record.uri = new.uri
 """
 _LIFT = """
 UPDATE {app}.record SET rev = new.rev FROM unnest($1::text[], $2::text[]) AS new(uri, rev) WHERE record.uri = new.uri

@@ -27,6 +27,7 @@ class Names:
     def __init__(self, schema: str) -> None:
         """Raises CannotStart for a name that cannot be a schema's."""
         self._own = f'"{own_schema(schema)}"'
+        self.app_schema = schema
         self._app = f'"{schema}"'
         self.fill = functools.lru_cache(maxsize=512)(self._fill)
 

@@ -1,16 +1,29 @@
 """Notifications come and go with their records; who has muted a thread hears nothing of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from indexer.notifications import NOTIFICATION
 from indexer.session import Session, columns
 from indexer.tables import Row, Table
 
 
-async def tell(session: Session, rows: Iterable[Row]) -> None:
+async def tell(session: Session, rows: Sequence[Row]) -> None:
     """Insert notifications, each of which must be new: the records that they come from are locked."""
-    if values := [row.values for row in rows]:
-        await session.execute(_TELL, *columns(values))
+    muted = await _muted(session, rows) if rows else ()
+    told = [row.values for row in rows if not muted or (row["did"], row["reasonSubject"]) not in muted]
+    await session.copy(NOTIFICATION.name, NOTIFICATION.columns, told)
+
+
+async def _muted(session: Session, rows: Sequence[Row]) -> set[tuple[str, str]]:
+    """People, and the posts below which they want to hear of nothing."""
+    people = await session.fetch(_MUTING, sorted({row["did"] for row in rows}))
+    muting = {row["did"] for row in people}
+    asked = sorted(
+        {(row["did"], row["reasonSubject"]) for row in rows if row["reasonSubject"] and row["did"] in muting}
+    )
+    found = await session.fetch(_MUTED, *columns(asked)) if asked else ()
+    return {(row["did"], row["subject"]) for row in found}
 
 
 async def forget(session: Session, uris: Sequence[str]) -> None:
@@ -26,17 +39,12 @@ async def bid_farewell(session: Session, table: Table, gone: Sequence[Any]) -> N
         await session.execute(_BID_FAREWELL, *columns(rows))
 
 
+_MUTING = 'SELECT DISTINCT "mutedByDid" AS did FROM {app}.thread_mute WHERE "mutedByDid" = ANY($1::text[])'
 # a thread is muted by its root: the post that the notification is about, or the root above it
-_TELL = """
-INSERT INTO {app}.notification (did, author, "recordUri", "recordCid", reason, "reasonSubject", "sortAt")
-SELECT new.* FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-  AS new(did, author, record, cid, reason, subject, time)
-WHERE NOT EXISTS (
-  SELECT 1 FROM {app}.thread_mute
-  WHERE "mutedByDid" = new.did AND "rootUri" IN (
-    SELECT coalesce(post."replyRoot", post.uri) FROM {app}.post WHERE post.uri = new.subject
-  )
-)
+_MUTED = """
+SELECT asked.did, asked.subject
+FROM unnest($1::text[], $2::text[]) AS asked(did, subject) JOIN {app}.post ON post.uri = asked.subject
+JOIN {app}.thread_mute ON "mutedByDid" = asked.did AND "rootUri" = coalesce(post."replyRoot", post.uri)
 """
 _BID_FAREWELL = """
 INSERT INTO {app}.notification (did, author, "recordUri", "recordCid", reason, "sortAt")

@@ -45,16 +45,17 @@ class Tombstone:
 
 @dataclass(slots=True)
 class Plan:
-    """`removed`: URIs whose rows leave each table. `touched`: aggregates that exist even if they count nothing.
-    `ghosts`: rows that were never seen alive, for tables that keep deleted rows with a mark, by their keys there.
-    `ending`: records that are there and about to go, whose lives others have to know of; `lives` is what else has
-    come to light of such. `dated`: records of which it has become known since when they are there. `ungated`: posts
-    whose gates may go with a snapshot.
+    """`records` are new, `rewritten` are there already. `removed`: URIs whose rows leave each table. `touched`:
+    aggregates that exist even if they count nothing. `ghosts`: rows that were never seen alive, for tables that keep
+    deleted rows with a mark, by their keys there. `ending`: records that are there and about to go, whose lives others
+    have to know of; `lives` is what else has come to light of such. `dated`: records of which it has become known since
+    when they are there. `ungated`: posts whose gates may go with a snapshot.
 
     `outcomes` accounts for every record event of the batch, one each.
     """
 
     records: list[RecordRow] = field(default_factory=list)
+    rewritten: list[RecordRow] = field(default_factory=list)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
     notifications: dict[str, Sequence[Row]] = field(default_factory=dict)
     unsettled: list[str] = field(default_factory=list)
@@ -139,9 +140,11 @@ def _plan_write(
         return
     if was_live:
         _end(result, uri)
-    elif uri in known.dead:
-        result.revived.append(uri)
-    result.records.append(version.record)
+        result.rewritten.append(version.record)
+    else:
+        result.records.append(version.record)
+        if uri in known.dead:
+            result.revived.append(uri)
     _add(result, uri, version)
     result.outcomes["written"] += 1
 
@@ -154,7 +157,7 @@ def _plan_dating(result: Plan, event: CreateEvent | UpdateEvent, live: Live) -> 
     if version is None or isinstance(version, BadInput):
         result.lifted.append((uri, rev))
         return
-    result.records.append(version.record)
+    result.rewritten.append(version.record)
     rewrite(result, uri, version, {table for table in HANDLERS[event.collection].tables if table.farewell})
 
 

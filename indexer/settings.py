@@ -27,7 +27,7 @@ class Settings:
         "INDEXER_CONCURRENCY", 2, "batches of one stream applied side by side, each with repos of its own; 4 at most"
     )
     batch_size: int = env(
-        "INDEXER_BATCH_SIZE", 2000, "entries of a batch, which is a transaction; so many for each are read at once"
+        "INDEXER_BATCH_SIZE", 4000, "entries of a batch, which is a transaction; so many for each are read at once"
     )
     live_batches: int = env(
         "INDEXER_LIVE_BATCHES", 8, "live batches for each batch of firehose_backfill, as long as both are waiting"

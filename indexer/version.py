@@ -15,10 +15,14 @@ from indexer.records import HANDLERS
 from indexer.tables import Row
 
 _DEEPEST = 250  # orjson writes 254 levels
+RECORD_COLUMNS = ("uri", "cid", "did", "json", "indexedAt", "rev")
+
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
 
 
 class RecordRow(Struct, frozen=True):
+    """In the order of RECORD_COLUMNS."""
+
     uri: str
     cid: str
     did: str

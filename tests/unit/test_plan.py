@@ -41,6 +41,7 @@ def changes(result: Plan) -> dict[str, Any]:
     """What the plan would change, in short."""
     return {
         "records": [(row.uri, row.rev) for row in result.records],
+        "rewritten": [(row.uri, row.rev) for row in result.rewritten],
         "tables": sorted(table.name for table in result.rows),
         "removed": {uri for uris in result.removed.values() for uri in uris},
         "deleted": result.deleted,
@@ -52,7 +53,7 @@ def changes(result: Plan) -> dict[str, Any]:
     }
 
 
-NOTHING_CHANGED = ("records", "tables", "deleted", "lifted", "tombstones", "revived", "ending", "lives")
+NOTHING_CHANGED = ("records", "rewritten", "tables", "deleted", "lifted", "tombstones", "revived", "ending", "lives")
 
 
 def changed(**parts: Any) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_an_update_of_what_was_never_seen_is_a_create() -> None:
 def test_a_newer_version_replaces_the_rows_of_the_older() -> None:
     for event in (make.update(ALICE, "a", TWO, 2), make.create(ALICE, "a", TWO, 2)):
         result = planned(event, known=live(1))
-        written = changed(records=[(URI, rev(2))], tables=POST_TABLES, removed={URI}, ending=[URI])
+        written = changed(rewritten=[(URI, rev(2))], tables=POST_TABLES, removed={URI}, ending=[URI])
         assert changes(result) == written
         assert result.outcomes == {"written": 1}
 
