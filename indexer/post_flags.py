@@ -9,10 +9,15 @@ from indexer.lives import POST, POST_GATE, THREAD_GATE
 from indexer.session import Session
 
 
-async def lock_posts(session: Session, posts: Iterable[str]) -> None:
-    """So that of two batches that settle, edit or remove the same post one comes after the other."""
-    if uris := sorted(posts):
-        await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", uris)
+async def lock_posts(session: Session, posts: Iterable[str]) -> set[str]:
+    """So that of two batches that settle, edit or remove the same post one comes after the other.
+
+    The answer: those that are ours now. One that was removed while we waited for it is not, though it may be back.
+    """
+    if not (uris := sorted(posts)):
+        return set()
+    locked = await session.fetch("SELECT uri FROM {app}.post WHERE uri = ANY($1::text[]) ORDER BY uri FOR UPDATE", uris)
+    return {row["uri"] for row in locked}
 
 
 async def show_gates(session: Session, posts: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ class MorePosts(Exception):
     """Others turned out to be concerned: posts are locked once, so it begins again with all that may be, nearest first.
 
     With those next below alone it would begin anew for each level of a thread, which may be as deep as somebody likes.
+    None are told of where a post was replaced while we waited for it: what is there now must be locked first.
     """
 
     def __init__(self, uris: Sequence[str]) -> None:
@@ -42,10 +43,10 @@ async def settle(session: Session, batch: Batch, found: Collection[str] = ()) ->
     new = [row["uri"] for row in await session.fetch(_UNSETTLED, posts)] if posts else []
     concerned = list(dict.fromkeys([*sorted(new), *await late_posts(session, batch), *found]))
     gated = {post_beside(gate) for collection in GATES for gate in uris_of(batch, collection)}
-    await lock_posts(session, {*concerned, *gated})
+    locked = await lock_posts(session, {*concerned, *gated})
     await show_gates(session, gated)
     await _drop(session, posts, uris_of(batch, REPOST))
-    await _settle_posts(session, concerned)
+    await _settle_posts(session, concerned, locked)
     if new:
         await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1::text[])", new)
 
@@ -60,12 +61,15 @@ async def _drop(session: Session, posts: Sequence[str], reposts: Sequence[str]) 
         await session.execute(_DROP_QUOTES, posts, deleted)
 
 
-async def _settle_posts(session: Session, uris: Sequence[str]) -> None:
-    locked, deltas, waiting, still = set(uris), Deltas(), deque(uris), set(uris)
+async def _settle_posts(session: Session, uris: Sequence[str], locked: set[str]) -> None:
+    deltas, waiting, still = Deltas(), deque(uris), set(uris)
     while waiting:
         portion = [waiting.popleft() for _ in range(min(PORTION, len(waiting)))]
         still.difference_update(portion)
-        if moved := await _settle_portion(session, portion, deltas):
+        posts = await read_posts(session, portion)
+        if not posts.keys() <= locked:
+            raise MorePosts(())
+        if moved := await _settle_portion(session, posts, deltas):
             below = {row["uri"] for row in await session.fetch(_BELOW, moved)}
             if not below <= locked:
                 raise MorePosts(await _all_below(session, moved))
@@ -89,9 +93,8 @@ async def _all_below(session: Session, posts: Sequence[str]) -> list[str]:
     return list(found)
 
 
-async def _settle_portion(session: Session, uris: Sequence[str], deltas: Deltas) -> list[str]:
+async def _settle_portion(session: Session, posts: Mapping[str, Post], deltas: Deltas) -> list[str]:
     """The answer: those that are misplaced now and were not, or the other way round: whoever is below has to know."""
-    posts = await read_posts(session, uris)
     verdicts = await _verdicts(session, posts)
     changed = [(uri, *astuple(verdict)) for uri, verdict in verdicts.items() if verdict != posts[uri].stored]
     if changed:

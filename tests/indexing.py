@@ -1,6 +1,7 @@
 """Events straight into the tables, by the way that the indexer takes them there, without streams."""
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -40,6 +41,15 @@ class Index:
 
     async def everything(self, **options: Any) -> Rows:
         return await all_rows(self.pool, **options)
+
+    async def rolled_back(self) -> int:
+        """Transactions rolled back until now, by any connection of the pool: all must be idle."""
+        async with AsyncExitStack() as stack:
+            for _ in range(self.pool.get_idle_size()):
+                connection = await stack.enter_async_context(self.pool.acquire())
+                await connection.fetch("SELECT pg_stat_force_next_flush()")
+        statement = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        return int(await self.pool.fetchval(statement))
 
     async def count(self, table: str, column: str, key: str) -> int | None:
         """What an aggregate counts for a record or a person; None if it has no row."""

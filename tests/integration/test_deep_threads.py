@@ -9,14 +9,6 @@ from tests.indexing import Index
 DEPTH = 150  # far more than one read or one look finds
 
 
-async def rolled_back(index: Index) -> int:
-    await index.pool.fetch("SELECT pg_stat_force_next_flush()")
-    count: int = await index.pool.fetchval(
-        "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
-    )
-    return count
-
-
 @pytest.mark.parametrize("is_reversed", [False, True])
 async def test_a_late_root_sets_a_deep_thread_right_in_few_steps(index: Index, is_reversed: bool) -> None:
     names = [f"r{number:03}" for number in range(DEPTH + 1)]
@@ -30,10 +22,10 @@ async def test_a_late_root_sets_a_deep_thread_right_in_few_steps(index: Index, i
     ]
     await index.apply(*(reversed(chain) if is_reversed else chain))
     assert set(await index.rows("post", "invalidReplyRoot")) == {True}
-    before = await rolled_back(index)
+    before = await index.rolled_back()
     await index.apply(make.create(ALICE, names[0], make.post(), DEPTH + 1))
     assert set(await index.rows("post", "invalidReplyRoot")) == {None}
-    assert await rolled_back(index) - before == 1
+    assert await index.rolled_back() - before == 1
 
 
 async def test_replies_in_a_circle_end(index: Index) -> None:

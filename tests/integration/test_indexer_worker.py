@@ -148,6 +148,22 @@ async def test_whoever_settles_a_thread_locks_its_posts_once_and_in_order(index:
     assert set(await index.rows("post", "invalidReplyRoot")) == {None}
 
 
+async def test_a_post_that_was_replaced_while_its_settlement_waited_for_it_is_locked_before_it_is_judged(
+    index: Index,
+) -> None:
+    await index.apply_each([make.create(BOB, "b", make.post(), 1), make.create(ALICE, "q", make.quote(BOBS), 3)])
+    no_quotes = make.record("app.bsky.feed.postgate", post=BOBS, embeddingRules=[])
+    before = await index.rolled_back()
+    async with index.pool.acquire() as other, asyncio.TaskGroup() as tasks, other.transaction():
+        quote = await other.fetchrow("DELETE FROM bsky.post WHERE uri = $1 RETURNING *", uri(ALICE, POST, "q"))
+        tasks.create_task(index.apply(make.create(BOB, "b", no_quotes, 2)))
+        await until(lambda: waits_for_a_lock(index.pool))
+        columns = ("uri", "cid", "creator", "text", "createdAt", "indexedAt")
+        replaced = [tuple(quote[name] for name in columns)]
+        await other.copy_records_to_table("post", schema_name="bsky", columns=columns, records=replaced)
+    assert await index.rolled_back() == before + 1
+
+
 async def test_a_daemon_that_stops_leaves_what_it_could_not_write(
     redis: Redis, index: Index, migrated_url: str
 ) -> None:
