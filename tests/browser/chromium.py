@@ -75,7 +75,12 @@ class Tab:
         """Into the folder that SHOTS names, if it does."""
         if folder := os.environ.get("SHOTS"):
             answer = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
-            (Path(folder) / f"{name}.png").write_bytes(base64.b64decode(answer["data"]))
+            _keep(Path(folder) / f"{name}.png", base64.b64decode(answer["data"]))
+
+
+def _keep(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
 
 
 @asynccontextmanager
