@@ -79,7 +79,7 @@ class EventWork:
         return cut(items, MAX_PORTION_BYTES)
 
     async def prepare(self, items: Sequence[Item]) -> Portion:
-        """Gives way to the loop now and then: meanwhile the portion before is being applied."""
+        """Gives way to the loop now and then: meanwhile what the lanes have in hand is being applied."""
         batch = collect(items, tid_at(int((time.time() + FUTURE_SECONDS) * 1_000_000)))
         uris = sorted(batch.newest)
         for start in range(0, len(uris), PREPARED_AT_ONCE):
