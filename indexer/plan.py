@@ -199,12 +199,18 @@ def _pass(result: Plan, known: Known, item: Item, batch: Batch) -> None:
     if event.collection not in REMEMBERED or event.did in known.removed or event.rev == live.true_rev:
         return
     passed, floor = _life(event), known.floors.get(event.did, "")
-    newest = batch.newest[event.uri]
-    if passed.says and _cid(event) in (live.cid, _cid(newest.event) if newest is not item else ""):
-        return  # the same version, known by a newer rev
+    if passed.says and _is_known(event, live, batch.newest[event.uri], item):
+        return
     result.lives.append(passed)
     if passed.says and max(live.rev, known.dead.get(event.uri, "")) < event.rev < floor:
         result.lives.append(gone_since(event.uri, floor))
+
+
+def _is_known(event: RecordEvent, live: Live, newest: Item, item: Item) -> bool:
+    """Whether this version is known by a newer rev, and since when it has been there."""
+    if newest is not item and _cid(event) == _cid(newest.event):
+        return True
+    return _cid(event) == live.cid and not (isinstance(event, CreateEvent | UpdateEvent) and live.is_dated_by(event))
 
 
 def _cid(event: StreamEvent | LabelEvent | None) -> str:

@@ -176,6 +176,16 @@ async def test_a_live_event_dates_what_a_backfill_brought_earlier_or_later(index
 FIRST_DAY = "0001-01-01T00:00:00.000Z"
 
 
+async def test_what_ends_as_it_is_dated_was_there_since_then(index: Index) -> None:
+    """A gate that a backfill takes for younger than the replies, and one batch with its live event and its end."""
+    gate = make.record(THREAD_GATE, post=ROOT, allow=[]) | {"createdAt": make.moment(60)}
+    await index.apply(make.create(ALICE, "a", make.post(), 0), make.create(BOB, "b", make.reply(ROOT), 2))
+    await index.apply(*make.snapshot(ALICE, {(POST, "a"): make.post(), (THREAD_GATE, "a"): gate}, 5))
+    assert await forbidden(index) == set()
+    await index.apply(make.create(ALICE, "a", gate, 1), make.delete(ALICE, THREAD_GATE, "a", 7))
+    assert await forbidden(index) == {uri(BOB, POST, "b")}
+
+
 async def test_a_follow_of_the_first_day_of_the_calendar_is_taken(index: Index) -> None:
     value = make.follow(BOB) | {"createdAt": FIRST_DAY}
     await index.apply(make.create(ALICE, "f", value, 1, time=FIRST_DAY))
