@@ -29,11 +29,14 @@ from indexer.batch import Batch
 from indexer.dating import Live
 from indexer.dead_letters import DeadLetter
 from indexer.embeds import quotes_lost_before
+from indexer.feed_items import FEED_ITEM
 from indexer.lives import REMEMBERED
 from indexer.names import Names
 from indexer.plan import Known, Plan, plan
 from indexer.records import APPVIEWS, collections_of
+from indexer.records.post import POST
 from indexer.session import Session, columns
+from indexer.tables import Table
 from indexer.version import RECORD_COLUMNS
 
 
@@ -115,10 +118,10 @@ async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
 
     The repos concerned must be locked.
     """
-    going = _posts_going(wanted)
+    going = _going(wanted, POST)
     await post_flags.lock_posts(session, going | wanted.ungated)
-    if going:
-        await session.execute("DELETE FROM {own}.forbidden WHERE uri = ANY($1::text[])", sorted(going))
+    if shown := sorted(_going(wanted, FEED_ITEM)):
+        await session.execute(_FORGET, shown)
     if wanted.tombstones:
         await session.execute(_BURY_KEYS, *columns([astuple(stone) for stone in wanted.tombstones]))
     lives = [*wanted.lives, *await history.ending(session, wanted.ending)]
@@ -138,11 +141,11 @@ async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
     if wanted.ghosts:
         ghosts = [wanted.ghosts[key] for key in sorted(wanted.ghosts)]
         await session.insert({ghosts[0].table: ghosts})
-    written = {row["uri"] for table, rows in wanted.rows.items() if table.name == "post" for row in rows}
+    await history.place_ghosts(session, lives)
+    written = {row["uri"] for row in wanted.rows.get(POST, ())}
     await post_flags.show_gates(session, wanted.ungated | written)
-    if wanted.unsettled:
-        statement = "INSERT INTO {own}.unsettled SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
-        await session.execute(statement, sorted(wanted.unsettled))
+    if wanted.unplaced:
+        await session.execute(_NOTE_UNPLACED, *columns(sorted(wanted.unplaced.items())))
     notifications = wanted.notifications | promoted
     await notices.tell(
         session, [row for uri in sorted(deltas.gained & notifications.keys()) for row in notifications[uri]]
@@ -150,8 +153,8 @@ async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
     deltas.touch(wanted.touched)
 
 
-def _posts_going(wanted: Plan) -> set[str]:
-    return {uri for table, uris in wanted.removed.items() if table.name == "post" for uri in uris}
+def _going(wanted: Plan, table: Table) -> set[str]:
+    return set(wanted.removed.get(table, ()))
 
 
 async def _lock_and_read(session: Session, batch: Batch) -> Known:
@@ -196,6 +199,16 @@ INSERT INTO {app}.actor_sync AS known (did, "commitCid", "repoRev")
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
 ON CONFLICT (did) DO UPDATE SET "commitCid" = EXCLUDED."commitCid", "repoRev" = EXCLUDED."repoRev"
 WHERE coalesce(known."repoRev", '') COLLATE "C" < EXCLUDED."repoRev"
+"""
+# what is noted of posts and reposts
+_FORGET = """
+WITH place AS (DELETE FROM {own}.unplaced WHERE uri = ANY($1::text[])),
+lost AS (DELETE FROM {own}.lost WHERE uri = ANY($1::text[]))
+DELETE FROM {own}.forbidden WHERE uri = ANY($1::text[])
+"""
+_NOTE_UNPLACED = """
+INSERT INTO {own}.unplaced SELECT * FROM unnest($1::text[], $2::text[])
+ON CONFLICT (uri) DO UPDATE SET root = EXCLUDED.root
 """
 _READ = """
 SELECT uri, coalesce(rev, '') AS rev, cid, "indexedAt" AS time FROM {app}.record WHERE uri = ANY($1::text[])

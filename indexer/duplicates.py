@@ -8,12 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from common.syntax import authority_of, collection_of
+from common.syntax import collection_of
 from indexer import notices
 from indexer.counts import Deltas
-from indexer.handler import Record
+from indexer.handler import stored_record
 from indexer.records import HANDLERS
 from indexer.session import Session, columns
 from indexer.tables import Row, Table
@@ -47,7 +45,7 @@ async def promote(session: Session, freed: Sequence[str], deltas: Deltas) -> dic
     rows: dict[Table, list[Row]] = defaultdict(list)
     notifications: dict[str, Sequence[Row]] = {}
     for found in waiting:
-        record = _record(found)
+        record = stored_record(found)
         handler = HANDLERS[collection_of(record.uri)]
         notifications[record.uri] = list(handler.notifications(record))
         for row in handler.rows(record):
@@ -129,11 +127,6 @@ def _seniority(row: Any) -> tuple[str, str]:
 
 def _key(row: Any, table: Table) -> Key:
     return tuple(row[column] for column in table.unique)
-
-
-def _record(found: Any) -> Record:
-    uri, value = found["uri"], orjson.loads(found["json"])
-    return Record(uri, found["cid"], authority_of(uri), uri.rpartition("/")[2], value, found["indexedAt"])
 
 
 _WAITING = """

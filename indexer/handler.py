@@ -1,14 +1,16 @@
 """The shape of a record handler: how one record type becomes rows. Data and pure functions only."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from common.errors import BadInput
+from common.syntax import authority_of
 from indexer.lexicon_formats import normalised
 from indexer.tables import Row, Table
 
@@ -67,6 +69,12 @@ class Record(Struct, frozen=True):
             "createdAt": self.created_at,
             "indexedAt": self.indexed_at,
         }
+
+
+def stored_record(row: Mapping[str, Any]) -> Record:
+    """Of a row of the table `record`: uri, cid, json, indexedAt."""
+    uri, value = row["uri"], orjson.loads(row["json"])
+    return Record(uri, row["cid"], authority_of(uri), uri.rpartition("/")[2], value, row["indexedAt"])
 
 
 COMMON_COLUMNS = ("uri", "cid", "creator", "createdAt", "indexedAt")

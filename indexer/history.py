@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import orjson
 from msgspec.structs import astuple
 
-from common.syntax import collection_of
+from common.syntax import authority_of, collection_of
 from indexer.dating import UNDATED
 from indexer.lives import Life, life
 from indexer.session import Session, columns
@@ -29,6 +29,12 @@ async def remember(session: Session, lives: Sequence[Life], dated: Sequence[str]
         await session.execute(_REMEMBER, *columns(sorted(astuple(one) for one in lives)))
     if lives or dated:
         await session.execute(_END, sorted({*dated, *(one.uri for one in lives)}))
+
+
+async def place_ghosts(session: Session, lives: Sequence[Life]) -> None:
+    """What is marked as deleted in a thread of its author's own: below which post it stood last."""
+    if uris := sorted({one.uri for one in lives if one.root and authority_of(one.root) == authority_of(one.uri)}):
+        await session.execute(_PLACE_GHOSTS, uris)
 
 
 _ENDING = """
@@ -62,4 +68,15 @@ UPDATE {{own}}.life SET until = span.until, deleted = span.deleted
 FROM span
 WHERE life.uri = span.uri AND life.rev = span.rev AND life.says IS NOT NULL AND span.until IS NOT NULL
   AND (life.until, life.deleted) IS DISTINCT FROM (span.until, span.deleted)
+"""
+_PLACE_GHOSTS = """
+WITH last AS (
+  SELECT DISTINCT ON (uri, root) uri, root, parent FROM {own}.life
+  WHERE uri = ANY($1::text[]) AND root IS NOT NULL
+  ORDER BY uri, root, rev DESC
+)
+UPDATE {app}.op_thread_reply AS reply SET "parentUri" = last.parent
+FROM last
+WHERE reply."rootUri" = last.root AND reply.uri = last.uri COLLATE "default"
+  AND "deletedAt" IS NOT NULL AND "parentUri" <> last.parent
 """

@@ -1,6 +1,6 @@
 """Which posts a batch puts in another light, though they were settled before."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 import orjson
@@ -11,16 +11,17 @@ from common.syntax import collection_of, utc_text
 from indexer.batch import Batch
 from indexer.lexicon_formats import normalised
 from indexer.lives import GATES, POST, POST_GATE, REMEMBERED, THREAD_GATE
-from indexer.session import Session
+from indexer.session import Session, columns
 from indexer.threads import TOLD_ANCESTORS
 
 
-async def late_posts(session: Session, batch: Batch) -> list[str]:
+async def late_posts(session: Session, batch: Batch, gone: Mapping[str, str]) -> list[str]:
     """Posts that may have been settled before something that they depend on, nearest first.
 
     In the order of the network nothing comes late, and what a batch tells concerns only what is written from then on.
+    `gone`: what its snapshots do not have, and since when.
     """
-    news = _news(batch)
+    news = _news(batch, gone)
     if not news:
         return []
     arguments = [part for collection in REMEMBERED for part in _columns_of(news, collection)]
@@ -31,12 +32,19 @@ def uris_of(batch: Batch, collection: str) -> list[str]:
     return sorted(uri for uri in batch.newest if collection_of(uri) == collection)
 
 
-def _news(batch: Batch) -> dict[str, str]:
+async def gone_with_snapshots(session: Session, batch: Batch) -> dict[str, str]:
+    """What others are judged by and the snapshots of this batch, as far as they are whole, do not have: since when."""
+    dids = sorted((did, rev) for did, rev, _ in batch.snapshots)
+    found = await session.fetch(_GONE, *columns(dids)) if dids else ()
+    return {row["uri"]: row["since"] for row in found}
+
+
+def _news(batch: Batch, gone: Mapping[str, str]) -> dict[str, str]:
     """What others are judged by: the time from which on they may have to be judged anew.
 
     A post that comes also concerns those that were written below it before.
     """
-    news: dict[str, str] = {}
+    news = dict(gone)
     for event in _events(batch):
         if event.collection in REMEMBERED:
             time = _from_when(event)
@@ -85,6 +93,10 @@ def _columns_of(news: dict[str, str], collection: str) -> tuple[list[str], list[
     return uris, [news[uri] for uri in uris]
 
 
+_GONE = """
+SELECT uri, since FROM unnest($1::text[], $2::text[]) AS snapshot(did, rev) JOIN {own}.life
+  ON uri >= 'at://' || did || '/' AND uri < 'at://' || did || '0' AND life.rev = snapshot.rev AND says IS NULL
+"""
 # the replies of a post, those that are gone included: below them others may stand that are there
 _REPLIES = """(
   SELECT post.uri, post."indexedAt" AS time, false AS is_gone FROM {{app}}.post WHERE "replyParent" = {above}
@@ -95,9 +107,10 @@ _POSTS_OF = f"forbidden.uri >= 'at://' || {{who}} || '/{POST}/' AND forbidden.ur
 _MOST = 100  # of what is gone, one below the other
 
 # An index serves only one collation: all URIs and DIDs here have that of the posts. Found are replies below a post, as
-# far up as posts tell; replies in a thread whose gate this is, or whose root may name whom its gate lets in; quotes of
-# the post of a gate; replies between two people of whom one follows the other; replies of somebody on a list; and of
-# these two, whatever their age, those that are forbidden
+# far up as posts tell; replies in a thread whose gate this is, or whose root may name whom its gate lets in, and those
+# that hang on nothing there; quotes of the post of a gate, which may be lost with it; replies between two people of
+# whom one follows the other; replies of somebody on a list; and of these two, whatever their age, those that are
+# forbidden. Tables that come and go are read by key (OFFSET 0), however small they were when the plan was made
 _LATE = f"""
 WITH RECURSIVE changed AS (SELECT * FROM unnest($1::text[], $2::text[]) AS changed(uri, news)),
 below AS (
@@ -108,16 +121,19 @@ below AS (
   FROM below JOIN LATERAL {_REPLIES.format(above="below.uri")} AS next ON true
   WHERE depth < CASE WHEN below.is_gone THEN {_MOST} ELSE $11 END
 ),
-gated AS (
-  SELECT replace(gate.uri, '/{THREAD_GATE}/', '/{POST}/') AS uri, NULL AS time, true AS is_gone, news
+thread AS (
+  SELECT replace(gate.uri, '/{THREAD_GATE}/', '/{POST}/') AS uri, news
   FROM unnest($3::text[], $4::text[]) AS gate(uri, news)
   UNION
-  SELECT changed.uri, NULL, true, news
+  SELECT changed.uri, news
   FROM changed JOIN LATERAL (
     SELECT 1 FROM {{app}}.record WHERE record.uri = replace(changed.uri, '/{POST}/', '/{THREAD_GATE}/')
     UNION ALL
     SELECT 1 FROM {{own}}.life WHERE life.uri = replace(changed.uri, '/{POST}/', '/{THREAD_GATE}/')
   ) AS gate ON true
+),
+gated AS (
+  SELECT uri, NULL::varchar AS time, true AS is_gone, news FROM thread
   UNION
   SELECT next.uri, next.time, next.is_gone, news
   FROM gated JOIN LATERAL {_REPLIES.format(above="gated.uri")} AS next ON true
@@ -157,8 +173,17 @@ found AS (
   UNION ALL
   SELECT uri, 0 FROM gated WHERE NOT is_gone AND time >= news
   UNION ALL
+  SELECT post.uri, 0 FROM thread JOIN LATERAL (
+    SELECT uri COLLATE "default" AS uri FROM {{own}}.unplaced WHERE root = thread.uri OFFSET 0
+  ) AS reply ON true JOIN {{app}}.post ON post.uri = reply.uri AND post."indexedAt" >= news
+  UNION ALL
   SELECT quote.uri, 0 FROM unnest($5::text[], $6::text[]) AS gate(uri, news) JOIN {{app}}.quote
     ON quote.subject = replace(gate.uri, '/{POST_GATE}/', '/{POST}/') AND quote."indexedAt" >= news
+  UNION ALL
+  SELECT post.uri, 0 FROM unnest($5::text[], $6::text[]) AS gate(uri, news) JOIN LATERAL (
+    SELECT uri COLLATE "default" AS uri FROM {{own}}.lost
+    WHERE subject = replace(gate.uri, '/{POST_GATE}/', '/{POST}/') OFFSET 0
+  ) AS quote ON true JOIN {{app}}.post ON post.uri = quote.uri AND post."indexedAt" >= news
   UNION ALL
   SELECT post.uri, 0 FROM tie JOIN {{app}}.post ON post.creator = person AND post."sortAt" >= news
   WHERE starts_with(post."replyRoot", 'at://' || other || '/')

@@ -26,6 +26,12 @@ async def _muted(session: Session, rows: Sequence[Row]) -> set[tuple[str, str]]:
     return {(row["did"], row["subject"]) for row in found}
 
 
+async def hush(session: Session, posts: Sequence[str]) -> None:
+    """Take back what was told about these posts before they were known to be of a thread that is muted."""
+    if posts:
+        await session.execute(_HUSH, posts)
+
+
 async def forget(session: Session, uris: Sequence[str]) -> None:
     """Take back what these records told."""
     if uris:
@@ -40,11 +46,27 @@ async def bid_farewell(session: Session, table: Table, gone: Sequence[Any]) -> N
 
 
 _MUTING = 'SELECT DISTINCT "mutedByDid" AS did FROM {app}.thread_mute WHERE "mutedByDid" = ANY($1::text[])'
-# a thread is muted by its root: the post that the notification is about, or the root above it
-_MUTED = """
-SELECT asked.did, asked.subject
-FROM unnest($1::text[], $2::text[]) AS asked(did, subject) JOIN {app}.post ON post.uri = asked.subject
-JOIN {app}.thread_mute ON "mutedByDid" = asked.did AND "rootUri" = coalesce(post."replyRoot", post.uri)
+# a thread is muted by its root: a post or the root above it, of any version that there was
+_ROOTS = """(
+  SELECT coalesce("replyRoot", uri) AS root FROM {{app}}.post WHERE post.uri = {post}
+  UNION
+  SELECT coalesce(root, uri) FROM {{own}}.life WHERE life.uri = {post} AND says IS NOT NULL
+)"""
+_MUTED = f"""
+SELECT DISTINCT did, subject
+FROM unnest($1::text[], $2::text[]) AS asked(did, subject)
+JOIN LATERAL {_ROOTS.format(post="subject")} AS thread ON true
+JOIN {{app}}.thread_mute ON "mutedByDid" = did AND "rootUri" = root COLLATE "default"
+"""
+# what nobody has counted, nobody was told about
+_HUSH = f"""
+WITH muted AS (
+  SELECT DISTINCT "mutedByDid" AS person, post_agg.uri
+  FROM unnest($1::text[]) AS new(uri) JOIN {{app}}.post_agg ON post_agg.uri = new.uri
+  JOIN LATERAL {_ROOTS.format(post="new.uri")} AS thread ON true
+  JOIN {{app}}.thread_mute ON "rootUri" = root COLLATE "default"
+)
+DELETE FROM {{app}}.notification USING muted WHERE did = person AND "reasonSubject" = muted.uri
 """
 _BID_FAREWELL = """
 INSERT INTO {app}.notification (did, author, "recordUri", "recordCid", reason, "sortAt")

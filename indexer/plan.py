@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from common.errors import BadInput
-from common.events import SEQ_BACKFILL, CreateEvent, LabelEvent, RecordEvent, StreamEvent, UpdateEvent
+from common.events import SEQ_BACKFILL, CreateEvent, RecordEvent, UpdateEvent
 from common.syntax import collection_of, tid_microseconds, utc_text
 from indexer.batch import Batch, Item
 from indexer.dating import NOT_THERE, Live
@@ -49,7 +49,8 @@ class Plan:
     aggregates that exist even if they count nothing. `ghosts`: rows that were never seen alive, for tables that keep
     deleted rows with a mark, by their keys there. `ending`: records that are there and about to go, whose lives others
     have to know of; `lives` is what else has come to light of such. `dated`: records of which it has become known since
-    when they are there. `ungated`: posts whose gates may go with a snapshot.
+    when they are there. `ungated`: posts whose gates may go with a snapshot. `unplaced`: posts that are to be settled,
+    and the roots of their threads.
 
     `outcomes` accounts for every record event of the batch, one each.
     """
@@ -58,7 +59,7 @@ class Plan:
     rewritten: list[RecordRow] = field(default_factory=list)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
     notifications: dict[str, Sequence[Row]] = field(default_factory=dict)
-    unsettled: list[str] = field(default_factory=list)
+    unplaced: dict[str, str | None] = field(default_factory=dict)
     removed: dict[Table, list[str]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     lifted: list[tuple[str, str]] = field(default_factory=list)
@@ -175,7 +176,7 @@ def _add(result: Plan, uri: str, version: Version, staying: Container[Table] = (
         if typed.table not in staying:
             result.rows[typed.table].append(typed)
     if version.concerns_others:
-        result.unsettled.append(uri)
+        result.unplaced[uri] = version.thread
     if version.notifications:
         result.notifications[uri] = version.notifications
 
@@ -213,7 +214,7 @@ def _is_known(event: RecordEvent, live: Live, newest: Item, item: Item) -> bool:
     return _cid(event) == live.cid and not (isinstance(event, CreateEvent | UpdateEvent) and live.is_dated_by(event))
 
 
-def _cid(event: StreamEvent | LabelEvent | None) -> str:
+def _cid(event: object) -> str:
     return event.cid if isinstance(event, CreateEvent | UpdateEvent) else ""
 
 

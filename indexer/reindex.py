@@ -143,6 +143,6 @@ _URIS = "SELECT uri FROM {app}.record WHERE uri > $1 ORDER BY uri LIMIT $2"
 # as an indexer locks them: the AppView's note of the last commit is the lock of a repo
 _LOCK = """
 SELECT 1 FROM {app}.actor_sync WHERE did = ANY(SELECT split_part(uri, '/', 3) FROM unnest($1::text[]) AS of(uri))
-ORDER BY did FOR UPDATE
+ORDER BY did COLLATE "C" FOR UPDATE
 """
 _RECORDS = 'SELECT uri, cid, json, "indexedAt", rev FROM {app}.record WHERE uri = ANY($1::text[]) ORDER BY uri'

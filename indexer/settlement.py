@@ -1,20 +1,23 @@
 """What a batch means for the rows of other repos, worked out after its commit, from what is committed.
 
 Two batches that run side by side cannot see each other's rows. Whichever commits last sees both here, so nothing falls
-between them. A post waits in `unsettled` until this is done, and its entry is acked after that.
+between them. A post waits in `unplaced` until this is done, and its entry is acked after that; a reply that hangs on
+nothing of its thread stays there.
 """
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple
 
+from common.syntax import collection_of
 from indexer import notices
 from indexer.batch import Batch
 from indexer.counts import Deltas
 from indexer.counts import write as write_counts
 from indexer.gate_rules import allows_reply
-from indexer.late import late_posts, uris_of
+from indexer.late import gone_with_snapshots, late_posts, uris_of
 from indexer.lives import GATES, POST
+from indexer.lost import lose, restore, wrongly_lost
 from indexer.post_flags import lock_posts, post_beside, show_gates
 from indexer.session import Session, columns
 from indexer.tables import Row
@@ -39,29 +42,21 @@ class MorePosts(Exception):
 
 async def settle(session: Session, batch: Batch, found: Collection[str] = ()) -> None:
     """`found`: posts that turned out to be concerned before, nearest first. Raises MorePosts."""
-    posts = uris_of(batch, POST)
-    new = [row["uri"] for row in await session.fetch(_UNSETTLED, posts)] if posts else []
-    concerned = list(dict.fromkeys([*sorted(new), *await late_posts(session, batch), *found]))
+    gone = await gone_with_snapshots(session, batch)
+    posts = sorted({*uris_of(batch, POST), *(uri for uri in gone if collection_of(uri) == POST)})
+    lost = await wrongly_lost(session, posts)
+    new = {row["uri"] for row in await session.fetch(_UNPLACED, posts)} if posts else set()
+    concerned = list(dict.fromkeys([*sorted(new), *await late_posts(session, batch, gone), *found]))
     gated = {post_beside(gate) for collection in GATES for gate in uris_of(batch, collection)}
     locked = await lock_posts(session, {*concerned, *gated})
     await show_gates(session, gated)
-    await _drop(session, posts, uris_of(batch, REPOST))
-    await _settle_posts(session, concerned, locked)
-    if new:
-        await session.execute("DELETE FROM {own}.unsettled WHERE uri = ANY($1::text[])", new)
+    await restore(session, lost)
+    await lose(session, posts, uris_of(batch, REPOST))
+    await notices.hush(session, posts)
+    await _settle_posts(session, concerned, locked, new)
 
 
-async def _drop(session: Session, posts: Sequence[str], reposts: Sequence[str]) -> None:
-    """What was made of quotes and reposts of posts that are gone, of those that came before the end."""
-    gone = await session.fetch(_DELETED, posts) if posts else ()
-    deleted = sorted({row["uri"] for row in gone})
-    if deleted or reposts:
-        await session.execute(_DROP_REPOSTS, reposts, deleted)
-    if posts:
-        await session.execute(_DROP_QUOTES, posts, deleted)
-
-
-async def _settle_posts(session: Session, uris: Sequence[str], locked: set[str]) -> None:
+async def _settle_posts(session: Session, uris: Sequence[str], locked: set[str], new: set[str]) -> None:
     deltas, waiting, still = Deltas(), deque(uris), set(uris)
     while waiting:
         portion = [waiting.popleft() for _ in range(min(PORTION, len(waiting)))]
@@ -69,7 +64,7 @@ async def _settle_posts(session: Session, uris: Sequence[str], locked: set[str])
         posts = await read_posts(session, portion)
         if not posts.keys() <= locked:
             raise MorePosts(())
-        if moved := await _settle_portion(session, posts, deltas):
+        if moved := await _settle_portion(session, posts, deltas, new):
             below = {row["uri"] for row in await session.fetch(_BELOW, moved)}
             if not below <= locked:
                 raise MorePosts(await _all_below(session, moved))
@@ -93,13 +88,14 @@ async def _all_below(session: Session, posts: Sequence[str]) -> list[str]:
     return list(found)
 
 
-async def _settle_portion(session: Session, posts: Mapping[str, Post], deltas: Deltas) -> list[str]:
+async def _settle_portion(session: Session, posts: Mapping[str, Post], deltas: Deltas, new: set[str]) -> list[str]:
     """The answer: those that are misplaced now and were not, or the other way round: whoever is below has to know."""
     verdicts = await _verdicts(session, posts)
     changed = [(uri, *astuple(verdict)) for uri, verdict in verdicts.items() if verdict != posts[uri].stored]
     if changed:
         await session.execute(_WRITE_FLAGS, *columns(sorted(changed)))
         await _note_forbidden(session, posts, verdicts)
+    await _note_places(session, posts, verdicts, new)
     await _tell(session, posts, verdicts)
     _count_replies(deltas, posts, verdicts)
     return sorted(uri for uri, post in posts.items() if bool(post.stored.invalid) != bool(verdicts[uri].invalid))
@@ -112,6 +108,18 @@ async def _note_forbidden(session: Session, posts: Mapping[str, Post], verdicts:
         await session.execute(_FORBID, sorted(now - before))
     if before - now:
         await session.execute(_ALLOW, sorted(before - now))
+
+
+async def _note_places(
+    session: Session, posts: Mapping[str, Post], verdicts: Mapping[str, Verdict], new: set[str]
+) -> None:
+    """`new` are noted as without a place already."""
+    before = {uri for uri, post in posts.items() if uri in new or post.stored.invalid}
+    now = {uri for uri, verdict in verdicts.items() if verdict.invalid}
+    if now - before:
+        await session.execute(_UNPLACE, *columns([(uri, posts[uri].root) for uri in sorted(now - before)]))
+    if before - now:
+        await session.execute(_PLACE, sorted(before - now))
 
 
 def _count_replies(deltas: Deltas, posts: Mapping[str, Post], verdicts: Mapping[str, Verdict]) -> None:
@@ -146,31 +154,11 @@ async def _tell(session: Session, posts: Mapping[str, Post], verdicts: Mapping[s
     await notices.tell(session, missing)
 
 
-_DELETED = "SELECT DISTINCT uri FROM {own}.life WHERE deleted AND uri = ANY($1::text[])"
-_DROP_REPOSTS = """
-WITH candidate AS (
-  SELECT uri, "postUri" FROM {app}.feed_item WHERE uri = ANY($1::text[])
-  UNION
-  SELECT uri, "postUri" FROM {app}.feed_item WHERE "postUri" = ANY($2::text[]) AND type = 'repost'
-)
-DELETE FROM {app}.feed_item USING candidate, {app}.record, {own}.life
-WHERE feed_item.uri = candidate.uri AND record.uri = candidate.uri
-  AND life.uri = candidate."postUri" AND deleted AND record."indexedAt" < until
-"""
-_DROP_QUOTES = """
-WITH candidate AS (
-  SELECT uri, subject FROM {app}.quote WHERE uri = ANY($1::text[])
-  UNION
-  SELECT uri, subject FROM {app}.quote WHERE subject = ANY($2::text[])
-)
-DELETE FROM {app}.quote USING candidate, {own}.life
-WHERE quote.uri = candidate.uri AND life.uri = candidate.subject AND deleted AND quote."indexedAt" < until
-"""
 _TAKE_BACK = """
 DELETE FROM {app}.notification USING unnest($1::text[], $2::text[]) AS amiss(uri, person)
 WHERE "recordUri" = amiss.uri AND did = amiss.person
 """
-_UNSETTLED = "SELECT uri FROM {own}.unsettled WHERE uri = ANY($1::text[])"
+_UNPLACED = "SELECT uri FROM {own}.unplaced WHERE uri = ANY($1::text[])"
 # also through posts that are gone
 _BELOW = """
 WITH RECURSIVE chain AS (
@@ -180,6 +168,8 @@ WITH RECURSIVE chain AS (
 )
 SELECT DISTINCT post.uri FROM chain JOIN {app}.post ON "replyParent" = chain.uri ORDER BY post.uri
 """
+_UNPLACE = "INSERT INTO {own}.unplaced SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING"
+_PLACE = "DELETE FROM {own}.unplaced WHERE uri = ANY($1::text[])"
 _FORBID = "INSERT INTO {own}.forbidden SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
 _ALLOW = "DELETE FROM {own}.forbidden WHERE uri = ANY($1::text[])"
 _ALL_BELOW = """

@@ -32,12 +32,16 @@ class RecordRow(Struct, frozen=True):
 
 
 class Version(Struct, frozen=True):
-    """`notifications` are those that look at no other record. `concerns_others`: to be settled (settlement.py)."""
+    """`notifications` are those that look at no other record. `concerns_others`: to be settled (settlement.py).
+
+    `thread`: the root of a reply.
+    """
 
     record: RecordRow
     rows: Sequence[Row]
     notifications: Sequence[Row]
     concerns_others: bool
+    thread: str | None
 
 
 def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
@@ -52,7 +56,9 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         rows = list(handler.rows(record))
         _refuse_nul(rows)
         row = RecordRow(uri, event.cid, event.did, text.decode(), record.indexed_at, stored_rev(event))
-        return Version(row, rows, list(handler.notifications(record)), handler.concerns_others(record))
+        concerns_others = handler.concerns_others(record)
+        thread = record.optional_text("reply", "root", "uri") if concerns_others else None
+        return Version(row, rows, list(handler.notifications(record)), concerns_others, thread)
     except orjson.JSONDecodeError as error:
         return BadInput("invalid_record", str(error))
     except BadInput as refusal:

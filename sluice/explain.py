@@ -70,7 +70,7 @@ _OF_RECORD = {
     "deleted": "SELECT rev FROM {own}.tombstone WHERE uri = $1",
     "versions that are gone": "SELECT rev, since, until, deleted FROM {own}.life WHERE uri = $1 ORDER BY rev",
     "lost to an earlier one": 'SELECT "duplicateOf", "indexedAt" FROM {app}.duplicate_record WHERE uri = $1',
-    "still to be settled": "SELECT true AS unsettled FROM {own}.unsettled WHERE uri = $1",
+    "without a place in its thread yet": "SELECT root FROM {own}.unplaced WHERE uri = $1",
     "counts": 'SELECT "likeCount", "repostCount", "replyCount", "quoteCount" FROM {app}.post_agg WHERE uri = $1',
     "notifications": """
         SELECT reason, count(*) AS sent FROM {app}.notification WHERE "recordUri" = $1 GROUP BY 1 ORDER BY 1""",

@@ -50,22 +50,17 @@ def arrivals(draw: st.DrawFn, *, in_order: bool, steps: int = 24) -> Arrivals:
     gated = draw(st.sampled_from([True, True, False]))
     threads = st.tuples(st.sampled_from(people), st.sampled_from(people).map(lambda who: uri(who, POST, "a")))
     muted = draw(st.one_of(st.just(frozenset()), st.just(frozenset()), st.frozensets(threads, max_size=2)))
-    world = World(in_order, people, gated, muted, draw=draw)
+    world = World(draw, people, gated)
     world.begin()
     for _ in range(draw(st.integers(steps * 2 // 3, steps))):
         world.step()
-    return Arrivals(world.events, draw(_batches(world)), muted)
+    return Arrivals(world.events, draw(_batches(world.events, in_order=in_order)), muted)
 
 
 @st.composite
-def _batches(draw: st.DrawFn, world: World) -> list[list[StreamEvent]]:
+def _batches(draw: st.DrawFn, events: list[StreamEvent], *, in_order: bool) -> list[list[StreamEvent]]:
     """Cut anywhere, and some of it twice."""
-    order = list(world.events)
-    if not world.in_order:
-        order = list(draw(st.one_of(st.just(order[::-1]), st.permutations(order))))
-    if not world.in_order and world.muted:  # to tell or not to tell depends on whether the post is there
-        posts = [event for event in world.events if getattr(event, "collection", "") == POST]
-        order = posts + [event for event in order if getattr(event, "collection", "") != POST]
+    order = list(events if in_order else draw(st.one_of(st.just(events[::-1]), st.permutations(events))))
     places = st.integers(0, len(order) - 1)
     for one, other in draw(st.lists(st.tuples(places, places), max_size=3)) if order else []:
         order.insert(max(one, other) + 1, order[min(one, other)])

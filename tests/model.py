@@ -211,5 +211,5 @@ def _told_of_posts(history: History) -> Iterator[Row]:
 
 def _is_muted(history: History, notice: Row, mutes: Mutes) -> bool:
     """Whoever mutes a thread hears nothing about its posts."""
-    posts = [post for post in history.live(POST) if post.uri == notice["reasonSubject"]]
+    posts = history.of(notice["reasonSubject"] or "")
     return any((notice["did"], post.root or post.uri) in mutes for post in posts)

@@ -6,10 +6,12 @@ This is the ground of the model (model.py), and shares nothing with the indexer.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 from common.events import CreateEvent, DeleteEvent, RecordEvent, RepoEvent, StreamEvent, UpdateEvent
+from common.syntax import tid_microseconds, utc_text
 
 Json = dict[str, Any]
 NEVER = "never"  # sorts after every time
@@ -105,7 +107,18 @@ def history_of(events: Iterable[StreamEvent]) -> History:
         history.commits[event.did] = (event.rev, event.commit)
         if isinstance(event, RecordEvent):
             _add(history.versions.setdefault(event.uri, []), _version(event))
+        elif event.snapshot:
+            _end_what_lacks(history, event)
     return history
+
+
+def _end_what_lacks(history: History, snapshot: RepoEvent) -> None:
+    """What a snapshot does not have is gone since then at the latest."""
+    time = utc_text(datetime.fromtimestamp(tid_microseconds(snapshot.rev) / 1_000_000, UTC))
+    for versions in history.versions.values():
+        last = versions[-1]
+        if last.did == snapshot.did and last.value and last.rev < snapshot.rev:
+            _add(versions, replace(last, cid="", rev=snapshot.rev, time=time, text="", value=None))
 
 
 def _with_revs(events: Iterable[StreamEvent]) -> Iterator[RecordEvent | RepoEvent]:

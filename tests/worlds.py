@@ -1,18 +1,22 @@
 """Small, nasty histories of a few people: everything that one can do to records that others look at."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
-from common.events import CreateEvent, UpdateEvent
+from common.events import CreateEvent, StreamEvent, UpdateEvent
 from common.syntax import tid_at
 from tests import factories as make
 from tests import world_records as records
 from tests.factories import BLOCK, FOLLOW, LIKE, LIST, LIST_ITEM, NOON, POST, REPOST, Json, uri
-from tests.world_limits import GATES, Key, Limits
 from tests.world_records import HANDLE_POST, LIST_BLOCK, POST_GATE, THREAD_GATE
+
+Key = tuple[str, str, str]  # who, collection, record key
+GATES = (THREAD_GATE, POST_GATE)
+LOOKED_AT = (POST, THREAD_GATE, POST_GATE, FOLLOW, LIST_ITEM)
 
 KEYS = {POST: "abcdefz", LIST: "lm"}
 WRITTEN = (
@@ -24,10 +28,22 @@ REPEATED = (LIKE, REPOST, FOLLOW, BLOCK, LIST_ITEM, LIST_BLOCK)
 
 
 @dataclass
-class World(Limits):
-    """People who write, edit and delete, one after the other or at the same moment."""
+class World:
+    """People who write, edit and delete, one after the other or at the same moment.
 
-    draw: st.DrawFn = field(kw_only=True)
+    `gated`: there are threadgates. A post with the key a begins a thread, b to f are replies, and z is anything, for
+    nobody replies to it. `spent`: what ended unheard but for one snapshot, which is the last of its repo, and nobody
+    uses its key again.
+    """
+
+    draw: st.DrawFn
+    people: tuple[str, ...]
+    gated: bool
+    events: list[StreamEvent] = field(default_factory=list)
+    live: dict[Key, CreateEvent | UpdateEvent] = field(default_factory=dict)
+    versions: Counter[Key] = field(default_factory=Counter)
+    places: dict[Key, Json | None] = field(default_factory=dict)
+    spent: set[Key] = field(default_factory=set)
     clock: int = 1
     serial: int = 0
 
@@ -74,7 +90,7 @@ class World(Limits):
         if not said:
             return
         first = self.choose(said)
-        free = [key for rkey in "abc" if (key := (who, first[1], rkey)) not in self.versions and self.may_write(key)]
+        free = [key for rkey in "abc" if (key := (who, first[1], rkey)) not in self.versions]
         if free:
             value = msgspec.json.decode(self.live[first].record)
             self._put(self.choose(free), value | {"version": len(self.events)})
@@ -87,12 +103,12 @@ class World(Limits):
         self.clock += 1  # whether a reply came before or after a change must not be a question
         if deed == "edit":
             self._write(who, key)
-        elif self.may_end(key):
+        else:
             self._end(key, self.choose(["delete", "delete", "break"]))
         self.clock += 1
 
     def _write(self, who: str, key: Key, *, same_commit: bool = False) -> None:
-        if not self.may_write(key):
+        if key in self.spent or (key[1] == THREAD_GATE and not self.gated):
             return
         if self.versions[key] and key not in self.live:
             self.clock += 1
@@ -144,16 +160,12 @@ class World(Limits):
     def _subjects(self) -> list[str]:
         """Posts that are there, that were, and that will or will not be."""
         there = [uri(*key) for key in self.live if key[1] == POST]
-        if self.muted:  # whose thread is muted is known only while the post is there
-            return there or [HANDLE_POST]
         return [*there, *(uri(who, POST, rkey) for who in self.people for rkey in "ab"), HANDLE_POST]
 
     def _post(self, key: Key) -> Json:
         rkey = key[2]
         if key not in self.places or rkey == "z" or self.choose([False, False, True]):
-            place = None if rkey == "a" else self._place(rkey)
-            if self.may_stand(key, place):
-                self.places[key] = place
+            self.places[key] = None if rkey == "a" else self._place(rkey)
         mentioned = self.draw(st.lists(st.sampled_from(self.people), max_size=2))
         quotable = [subject for subject in self._subjects() if subject != uri(*key)]
         return records.post(self.choose, quotable, mentioned, self.places.get(key))
@@ -163,8 +175,7 @@ class World(Limits):
         above = [key for key in self.places if key in self.live and key[2] != "z"]
         if rkey == "z":
             above = [key for key in above if key[2] == "a"]
-        flawed = not self.muted and rkey != "z"
-        if flawed and self.choose([False, False, False, True]):
+        if rkey != "z" and self.choose([False, False, False, True]):
             unknown = uri(self.choose(self.people), POST, "unknown")
             parent = self.choose([unknown, *(uri(*key) for key in self.places if key[2] != "z")])
             root = self.choose([parent, uri(self.choose(self.people), POST, "a"), HANDLE_POST])
@@ -183,10 +194,15 @@ class World(Limits):
 
     def _snapshot(self, who: str) -> None:
         """The repo as it is now. It does not say when its records were written."""
-        if not self.may_be_fetched(who):
+        if any(key[0] == who for key in self.spent):
             return
         if fleeting := sorted(key for key in self.live if key[0] == who and not self.is_looked_at(key)):
             self._delete_before_snapshot(self.choose(fleeting))
+        self.clock += 1
+        for key in sorted(key for key in self.live if key[0] == who):
+            if self.choose([False] * 9 + [True]):
+                del self.live[key]
+                self.spent.add(key)
         mine = {key[1:]: event for key, event in self.live.items() if key[0] == who}
         if not mine:
             return
@@ -195,3 +211,8 @@ class World(Limits):
         commit = {name: value for name, value in self._commit(who).items() if name != "seq"}
         for part in make.snapshot(who, values, self.clock):
             self.events.append(msgspec.structs.replace(part, **commit))
+        self.clock += 1
+
+    def is_looked_at(self, key: Key) -> bool:
+        """Whether others are judged by it."""
+        return key[1] in LOOKED_AT and (self.gated or key[1] not in (FOLLOW, LIST_ITEM))

@@ -50,6 +50,8 @@ async def compare(index: Index, arrived: Arrivals) -> None:
     wanted, found = tables(arrived.events, arrived.mutes), await index.everything()
     wrong = "\n".join(differences(wanted, found))
     assert not wrong, f"the model has (-), the database has (+)\n{shortened(wrong)}"
+    unplaced = await index.pool.fetch("SELECT uri FROM sluice_bsky.unplaced")
+    assert {uri for (uri,) in unplaced} == {row["uri"] for row in wanted["post"] if row["invalidReplyRoot"]}
 
 
 def differences(wanted: Tables, found: Tables) -> Iterator[str]:

@@ -98,7 +98,8 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         "deletion_check": ["did"],
         "resync": ["did"],
         "dead_letter": ["id"],
-        "unsettled": ["uri"],
+        "unplaced": ["uri"],
+        "lost": ["subject", "uri"],
         "forbidden": ["uri"],
         "label_version": ["src", "uri", "cid", "val"],
         "migration": ["version"],
@@ -111,6 +112,8 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
     assert {
         "tombstone_did_idx",
         "life_parent_idx",
+        "unplaced_root_idx",
+        "lost_uri_idx",
         "handle_check_due_at_idx",
         "deletion_check_due_at_idx",
         "resync_due_at_idx",
@@ -122,7 +125,7 @@ async def test_what_is_ours_has_its_keys_and_compares_by_bytes(connection: async
         " OR a.attrelid = 'bsky.record'::regclass AND a.attname = 'rev'",
         OWN,
     )
-    assert len(by_bytes) == 18
+    assert len(by_bytes) == 19
     assert all(is_c for _, is_c in by_bytes)
 
 

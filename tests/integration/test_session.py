@@ -65,15 +65,15 @@ async def test_a_transaction_lands_whole_and_leaves_no_setting_behind(migrated_u
 
         async def fail_after_writing() -> None:
             async with database.transaction() as session:
-                await session.execute("INSERT INTO {own}.unsettled VALUES ('dropped')")
+                await session.execute("INSERT INTO {own}.unplaced VALUES ('dropped')")
                 raise ZeroDivisionError
 
         async with database.transaction() as session:
             assert (await session.fetch("SHOW enable_seqscan"))[0][0] == "off"
-            await session.execute("INSERT INTO {own}.unsettled VALUES ('kept')")
+            await session.execute("INSERT INTO {own}.unplaced VALUES ('kept')")
         assert await pool.fetchval("SHOW enable_seqscan") == "on"
         with pytest.raises(ZeroDivisionError):
             await fail_after_writing()
         assert await pool.fetchval("SHOW enable_seqscan") == "on"
-        assert [tuple(row) for row in await pool.fetch("SELECT uri FROM sluice_bsky.unsettled")] == [("kept",)]
+        assert [tuple(row) for row in await pool.fetch("SELECT uri FROM sluice_bsky.unplaced")] == [("kept",)]
     assert complaints == []
