@@ -1,6 +1,9 @@
 """The reason for which a piece of input is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
 
 from common.errors import BadInput, TryLater
 
@@ -12,3 +15,11 @@ def refusal(call: Callable[..., object], *arguments: object) -> str | None:
     except (BadInput, TryLater) as error:
         return error.reason
     return None
+
+
+@contextmanager
+def refused(kind: type[BadInput | TryLater], reason: str) -> Iterator[None]:
+    """What stands inside must raise this kind of error, for this reason."""
+    with pytest.raises(kind) as failure:
+        yield
+    assert failure.value.reason == reason
