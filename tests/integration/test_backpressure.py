@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 
 from common.backpressure import Room
 from common.chain import BYTES_PER_REPO
-from common.redis_connection import open_redis
 from common.streams import StreamConsumer, StreamWriter
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -34,11 +33,6 @@ class Pressure:
         before = len(self.told)
         await until(lambda: len(self.told) >= before + more)
         assert self.told[-1][0]
-
-
-@pytest.fixture
-def stop() -> asyncio.Event:
-    return asyncio.Event()
 
 
 @pytest.fixture
@@ -178,14 +172,10 @@ async def test_those_that_wait_go_on_when_who_watched_is_gone(
 
 
 async def test_an_outage_while_waiting_is_waited_out(
-    redis: Redis, redis_url: str, stop: asyncio.Event, pressure: Pressure
+    redis: Redis, shaky: Redis, proxy: Proxy, stop: asyncio.Event, pressure: Pressure
 ) -> None:
     await add(redis, 10)
-    async with (
-        Proxy(redis_url) as proxy,
-        open_redis(proxy.url) as shaky,
-        waiting(Room(shaky, STREAM, 10, on_pressure=pressure), stop) as task,
-    ):
+    async with waiting(Room(shaky, STREAM, 10, on_pressure=pressure), stop) as task:
         await pressure.looks()
         proxy.refuse()
         await drain(redis, 0)
