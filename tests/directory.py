@@ -10,6 +10,7 @@ from aiohttp import web
 
 from common.identity import Identities
 from common.outbound import Outbound
+from tests.serving import serving
 
 
 class Directory:
@@ -40,13 +41,6 @@ class Directory:
 
 @asynccontextmanager
 async def identities(directory: Directory, **options: Any) -> AsyncIterator[Identities]:
-    app = web.Application()
-    app.router.add_get("/{did}", directory.serve)
-    app.router.add_get("/.well-known/{did}", directory.serve)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    directory.origin = f"127.0.0.1:{runner.addresses[0][1]}"
-    async with Outbound(allow=[directory.origin]) as outbound:
+    routes = [web.get(path, directory.serve) for path in ("/{did}", "/.well-known/{did}")]
+    async with serving(*routes) as directory.origin, Outbound(allow=[directory.origin]) as outbound:
         yield Identities(outbound, f"http://{directory.origin}", **options)
-    await runner.cleanup()

@@ -1,17 +1,22 @@
-"""A Redis behind a line that drops, and the event by which a service is told to stop."""
+"""What many of these tests start from: a line that drops, a host of websockets, a place where people are looked up."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from common.redis_connection import open_redis
+from tests.indexing import Index
+from tests.people import Directory, Look, look_once
 from tests.proxy import Proxy
+from tests.websocket_hosts import Host, Reader, websocket_host
 
 
 @pytest.fixture
 def stop() -> asyncio.Event:
+    """By which a service is told to stop."""
     return asyncio.Event()
 
 
@@ -26,3 +31,34 @@ async def shaky(proxy: Proxy) -> AsyncIterator[Redis]:
     """A client behind the proxy."""
     async with open_redis(proxy.url) as client:
         yield client
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Host]:
+    async with websocket_host() as host:
+        yield host
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def reader(http: ClientSession, relay: Host) -> Reader:
+    """What reads the relay."""
+    return Reader(http, relay.url)
+
+
+@pytest.fixture
+async def directory() -> AsyncIterator[Directory]:
+    directory = Directory()
+    async with directory.serving():
+        yield directory
+
+
+@pytest.fixture
+def look(index: Index, directory: Directory) -> Look:
+    """Let an indexer that has just been started look up whatever is due now, once."""
+    return lambda: look_once(index, directory)

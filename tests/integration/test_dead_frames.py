@@ -4,7 +4,6 @@ import json
 import signal
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -14,58 +13,25 @@ from redis.asyncio import Redis
 
 from common.collection_filter import CollectionFilter
 from ingester import dead_frames
-from ingester.accounts import FIREHOSE, Account
+from ingester.accounts import FIREHOSE
 from ingester.controls import LiveFilter
 from ingester.dead_frames import FRAMES, MOST_BYTES, Burial, DeadFrame, buried
-from ingester.framing import FrameResult
-from ingester.metrics import HostMeter
-from ingester.reading_ahead import ReadAhead
-from ingester.subscription import TRIES_AT_A_FRAME, Subscription
+from ingester.subscription import TRIES_AT_A_FRAME
 from ingester.verification import Mode
 from ingester.workers import Workers
 from tests.commands import sluice
 from tests.deadly_worker import DEADLY
 from tests.ingesting import Ingester, StartNetwork, host, until_cursor
-from tests.integration.test_subscription import TOO_LARGE, Host, identity, said, serving
+from tests.websocket_hosts import TOO_LARGE, Host, Reader, identity, said
 
 EVERYTHING = LiveFilter(CollectionFilter(("*",)))
 
 
-class Reader:
-    """A subscription whose workers die of some frames."""
-
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
-        self.seqs: list[int] = []
-
-    async def session(self, position: int = 0) -> None:
-        await self._subscription.session(position, self._keep)
-
-    async def _keep(self, result: FrameResult) -> None:
-        self.seqs.append(result.seq)
-
-
-@pytest.fixture
-async def relay() -> AsyncIterator[Host]:
-    async with serving() as host:
-        yield host
-
-
 @pytest.fixture
 async def reader(redis: Redis, relay: Host) -> AsyncIterator[Reader]:
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(Workers(1, Mode.OFF, EVERYTHING, module="tests.deadly_worker"))
-        yield Reader(
-            Subscription(
-                await stack.enter_async_context(ClientSession()),
-                relay.url,
-                partial(ReadAhead, pool, None),
-                idle_seconds=60,
-                account=Account(FIREHOSE),
-                meter=HostMeter(FIREHOSE.name, "here"),
-                burial=Burial(redis, FIREHOSE.name, "here"),
-            )
-        )
+    """Its workers die of some frames."""
+    async with Workers(1, Mode.OFF, EVERYTHING, module="tests.deadly_worker") as workers, ClientSession() as http:
+        yield Reader(http, relay.url, workers, burial=Burial(redis, FIREHOSE.name, "here"))
 
 
 async def all_buried(redis: Redis) -> list[DeadFrame]:

@@ -1,8 +1,9 @@
 """Hosts that mean harm, each with its number in the list of faults: refused with a reason, while others go on.
 
-F-B14 (handles that others claim) is in test_actors.py, F-B15 (a repo that changes meanwhile) in test_changing_repos.py,
-F-B12 (a dead host) in test_backfiller_permits.py, F-B16 (a full output) in test_backfiller_pressure.py; every form of a
-damaged CAR, tree and address is in the unit tests of car, repo, unpack and outbound.
+F-B14 (handles that others claim) is in test_handles.py, F-B15 (a repo that changes meanwhile) in
+test_changing_repos.py, F-B12 (a dead host) in test_backfiller_permits.py, F-B16 (a full output) in
+test_backfiller_pressure.py; every form of a damaged CAR, tree and address is in the unit tests of car, repo, unpack and
+public addresses.
 """
 
 import asyncio

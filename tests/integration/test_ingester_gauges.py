@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from common.chain import KEY
@@ -12,11 +11,8 @@ from ingester.metrics import QUEUED_FOR, count_judged
 from ingester.pds_listing import HOSTS_DUE, PdsListings
 from ingester.repo_gauges import RepoGauges
 from ingester.repo_listing import RepoListing
+from tests.samples import sample
 from tests.waiting import until
-
-
-def shown(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 async def test_repos_known_and_out_of_step_are_those_that_redis_counts(redis: Redis) -> None:
@@ -24,9 +20,9 @@ async def test_repos_known_and_out_of_step_are_those_that_redis_counts(redis: Re
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(RepoGauges(RepoStates(redis)).run(stop))
-        await until(lambda: shown("ingester_repos_desynchronised") == 3)
+        await until(lambda: sample("ingester_repos_desynchronised") == 3)
         stop.set()
-    assert shown("ingester_repos_known") == 7
+    assert sample("ingester_repos_known") == 7
 
 
 async def test_hosts_that_are_due_are_counted_before_one_is_taken(redis: Redis) -> None:
@@ -41,11 +37,11 @@ async def test_hosts_that_are_due_are_counted_before_one_is_taken(redis: Redis) 
     with pytest.raises(ExceptionGroup):
         await service.run(asyncio.Event())
     assert reached.is_set()
-    assert shown("ingester_pds_hosts_due") == 2
+    assert sample("ingester_pds_hosts_due") == 2
 
 
 def test_a_repo_that_is_queued_again_is_counted_by_its_reason() -> None:
     reason = sorted(QUEUED_FOR)[0]
-    before = shown("ingester_resyncs_queued_total", reason=reason)
+    before = sample("ingester_resyncs_queued_total", reason=reason)
     count_judged({}, {reason: 2})
-    assert shown("ingester_resyncs_queued_total", reason=reason) == before + 2
+    assert sample("ingester_resyncs_queued_total", reason=reason) == before + 2

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from common.events import LABELS_FIELD, Label, LabelEvent, encode_event
@@ -19,6 +18,7 @@ from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, LABELER, POST, label, labels, moment, uri
 from tests.indexing import Index
 from tests.refusals import refusal
+from tests.samples import sample
 from tests.waiting import until
 
 BOBS = uri(BOB, POST, "b")
@@ -211,7 +211,7 @@ async def test_indexers_that_meet_at_the_same_labels_leave_the_newest(index: Ind
 
 
 def counted(name: str) -> float:
-    return REGISTRY.get_sample_value(f"indexer_labels_{name}_total") or 0.0
+    return sample(f"indexer_labels_{name}_total")
 
 
 async def test_labels_on_the_stream_are_applied_counted_and_acked(redis: Redis, index: Index) -> None:

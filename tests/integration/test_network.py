@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,12 +22,6 @@ ROOT = Path(__file__).parents[2]
 SUBSCRIBE = "/xrpc/com.atproto.sync.subscribeRepos"
 MAX_FRAME_BYTES = 8 << 20
 DEACTIVATED, TAKENDOWN = "did:plc:in7le3rvb7mhuu4xpbxir773", "did:plc:adw7puadin4dgzb4envmaogp"
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[ClientSession]:
-    async with ClientSession() as session:
-        yield session
 
 
 async def received(socket: ClientWebSocketResponse, count: int) -> list[bytes]:

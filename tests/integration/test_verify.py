@@ -18,6 +18,7 @@ from sluice.verify_event import MarkedEvent
 from sluice.verify_prometheus import of_prometheus, queries
 from tests.commands import Ended, sluice
 from tests.rows import all_rows
+from tests.serving import serving
 from tests.waiting import until
 
 
@@ -106,14 +107,8 @@ async def prometheus() -> AsyncIterator[tuple[Prometheus, dict[str, Any]]]:
         data = {"result": []} if "empty" in query else answers[request.match_info["path"]]
         return web.json_response({"status": "success", "data": data})
 
-    app = web.Application()
-    app.router.add_get("/api/v1/{path}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with ClientSession() as http:
-        yield Prometheus(http, f"http://127.0.0.1:{runner.addresses[0][1]}/"), answers
-    await runner.cleanup()
+    async with serving(web.get("/api/v1/{path}", answer)) as origin, ClientSession() as http:
+        yield Prometheus(http, f"http://{origin}/"), answers
 
 
 @pytest.fixture

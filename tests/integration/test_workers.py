@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 
 from bench.machine import Process, processes
 from common.collection_filter import CollectionFilter
@@ -21,6 +20,7 @@ from ingester.workers import DEATHS_OF_A_FRAME, Workers
 from tests.conftest import OpenRecording
 from tests.deadly_worker import DEADLY, ENDLESS
 from tests.recorded_frames import BASIC
+from tests.samples import sample
 from tests.signed_commits import Writer, frame
 from tests.signed_repos import DID, Signer, record
 from tests.waiting import until
@@ -39,7 +39,7 @@ def ours() -> list[Process]:
 
 
 def deaths() -> float:
-    return REGISTRY.get_sample_value("ingester_worker_deaths_total") or 0.0
+    return sample("ingester_worker_deaths_total")
 
 
 async def outcomes(pool: Workers, frames: Sequence[bytes]) -> list[Outcome]:

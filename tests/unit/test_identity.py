@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from common import identity
 from common.did_documents import DidDocument, did_key, document_url, parse_document
@@ -18,6 +17,7 @@ from common.outbound import Outbound
 from common.redis_connection import open_redis
 from sluice.recording import Recording
 from tests.directory import Directory, identities
+from tests.samples import sample
 from tests.waiting import until
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "identity"
@@ -331,7 +331,7 @@ async def test_a_did_web_on_a_port_or_in_a_private_network_is_not_asked() -> Non
 
 def lookups() -> dict[str, float]:
     name, results = "sluice_identity_lookups_total", ("memory", "shared", "network", "failed")
-    return {result: REGISTRY.get_sample_value(name, {"result": result}) or 0.0 for result in results}
+    return {result: sample(name, result=result) for result in results}
 
 
 async def test_a_shared_cache_that_is_away_is_as_if_it_were_empty() -> None:

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from common import identity
 from common.keys import Curve
@@ -19,6 +18,7 @@ from ingester.upstream import upstreams
 from tests import labelers
 from tests.directory import Directory, identities
 from tests.labelers import CTS, HOST, LABELER, document, frame, signed
+from tests.samples import sample
 from tests.signed_repos import ORDERS, Signer
 from tests.waiting import until
 
@@ -241,5 +241,4 @@ async def test_refusals_are_logged_once_for_each_reason(
 
 
 def errors() -> float:
-    labels = {"source": "labeler", "reason": "no_did_document"}
-    return REGISTRY.get_sample_value("ingester_errors_by_reason_total", labels) or 0.0
+    return sample("ingester_errors_by_reason_total", source="labeler", reason="no_did_document")
