@@ -19,8 +19,8 @@ from ingester.frames import events_of
 from tests import factories as make
 from tests.backfilling import backfiller, enqueue, environment, host, idle
 from tests.factories import BOB, LIKE, POST, Json, uri
+from tests.indexers import GROUP, running
 from tests.indexing import Index
-from tests.integration.test_indexer_worker import GROUP, running
 from tests.rows import Rows
 from tests.signed_commits import Writer, frame
 from tests.signed_repos import DID, repo

@@ -11,7 +11,7 @@ from indexer.work import EventWork
 from indexer.worker import Indexer
 from tests import factories as make
 from tests.factories import ALICE, BOB, POST, uri
-from tests.integration.test_indexer_worker import GROUP, running
+from tests.indexers import GROUP, running
 from tests.waiting import until
 
 BATCH, BATCHES, LIVE_FOR_EACH = 20, 48, 8

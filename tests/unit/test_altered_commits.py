@@ -21,7 +21,7 @@ from sluice.recording import Recording
 from tests import recorded_frames
 from tests.altered_commits import altered, sealed
 from tests.signed_commits import Body, frame
-from tests.unit.test_verification import read
+from tests.verifying import read
 
 DATA = Path(__file__).parents[1] / "data" / "frames"
 MOST_COMMITS = 1000
