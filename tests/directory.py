@@ -9,8 +9,32 @@ from typing import Any
 from aiohttp import web
 
 from common.identity import Identities
+from common.keys import key_of_did_key
 from common.outbound import Outbound
 from tests.serving import serving
+
+DID = "did:plc:bx5qltwscyqlfyxdthtjdpnm"
+MULTIKEY = "zQ3shdP9dcYW4uqeFvUVhRBZtguHbMhZJ5gCFMJ6qrhfVAey8"
+KEY = key_of_did_key("did:key:" + MULTIKEY)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": DID,
+        "alsoKnownAs": ["at://alice.example.com"],
+        "verificationMethod": [
+            {"id": f"{DID}#atproto", "type": "Multikey", "controller": DID, "publicKeyMultibase": MULTIKEY}
+        ],
+        "service": [service()],
+    } | changes
+
+
+def service(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "#atproto_pds",
+        "type": "AtprotoPersonalDataServer",
+        "serviceEndpoint": "https://pds.example.com",
+    } | changes
 
 
 class Directory:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from common.errors import BadInput, TryLater
+from common.errors import BadInput, GiveUp, TryLater
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> str | None:
@@ -18,7 +18,7 @@ def refusal(call: Callable[..., object], *arguments: object) -> str | None:
 
 
 @contextmanager
-def refused(kind: type[BadInput | TryLater], reason: str) -> Iterator[None]:
+def refused(kind: type[BadInput | TryLater | GiveUp], reason: str) -> Iterator[None]:
     """What stands inside must raise this kind of error, for this reason."""
     with pytest.raises(kind) as failure:
         yield

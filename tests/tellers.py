@@ -21,6 +21,7 @@ from ingester.chain import told
 from ingester.framing import ChainLink, FrameResult
 
 ALICE, BOB = "did:plc:alicealicealicealicealic", "did:plc:bobbobbobbobbobbobbobbob"
+EARLIER, LATER = "2026-11-20T22:33:50.655Z", "2026-11-20T22:33:50.657Z"
 TIME = "2026-11-20T22:33:50.656Z"
 
 

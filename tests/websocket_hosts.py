@@ -19,9 +19,9 @@ from ingester.reading_ahead import PlainReader, ReadAhead
 from ingester.reading_ahead import Reader as Reads
 from ingester.subscription import MAX_FRAME_BYTES, Subscription
 from tests.serving import serving
+from tests.signed_repos import DID
 
 TOO_LARGE = bytes(MAX_FRAME_BYTES + 1)
-DID = "did:plc:madeheremadeheremadehere"
 Script = Callable[[web.WebSocketResponse], Awaitable[None]]
 
 

@@ -11,6 +11,7 @@ from common.redis_connection import open_redis
 from tests.indexing import Index
 from tests.people import Directory, Look, look_once
 from tests.proxy import Proxy
+from tests.tellers import Teller
 from tests.websocket_hosts import Host, Reader, websocket_host
 
 
@@ -31,6 +32,17 @@ async def shaky(proxy: Proxy) -> AsyncIterator[Redis]:
     """A client behind the proxy."""
     async with open_redis(proxy.url) as client:
         yield client
+
+
+@pytest.fixture
+def host(redis: Redis) -> Teller:
+    return Teller(redis)
+
+
+@pytest.fixture
+def other(redis: Redis) -> Teller:
+    """Another relay, whose numbers are others."""
+    return Teller(redis, "two.test", seq=9000)
 
 
 @pytest.fixture
