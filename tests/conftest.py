@@ -24,7 +24,8 @@ from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline, Upstream, Wiring
 from sluice.recording import Recording
 from sluice.stack import embedded_postgres, embedded_redis
-from tests.ingesting import Ingester, StartIngester, StartNetwork, settings_for
+from tests.ingesting import Ingester, StartIngester, settings_for
+from tests.recorded_network import StartNetwork
 
 RECORDINGS = Path(__file__).parent / "data" / "recordings"
 SHIPPED_RECORDINGS = Path(__file__).parents[1] / "sluice" / "recordings"

@@ -75,8 +75,3 @@ def posts(count: int, who: str = ALICE, start: int = 0) -> list[StreamEvent]:
     return [
         make.create(who, f"p{number}", make.post(f"post {number}"), number) for number in range(start, start + count)
     ]
-
-
-async def waits_for_a_lock(pool: asyncpg.Pool) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    return bool(await pool.fetchval(waiting))

@@ -17,7 +17,6 @@ from common.dag_cbor import cid_text, decode_header_and_body, encode
 from sluice.network import RecordedNetwork
 from sluice.server import free_port
 
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 StartIngester = Callable[..., Awaitable["Ingester"]]
 ROOT = Path(__file__).parents[1]
 IDENTITY = "did:plc:madeheremadeheremadehere"

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from common.redis_connection import open_redis
+from tests.auditing import one_of_everything
 from tests.indexing import Index
 from tests.people import Directory, Look, look_once
 from tests.proxy import Proxy
@@ -32,6 +34,20 @@ async def shaky(proxy: Proxy) -> AsyncIterator[Redis]:
     """A client behind the proxy."""
     async with open_redis(proxy.url) as client:
         yield client
+
+
+@pytest.fixture
+async def counted(index: Index) -> Index:
+    """A database that holds one of everything that counts."""
+    return await one_of_everything(index)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """To an empty database."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from ingester.verification import Mode
 from ingester.workers import Workers
 from tests.commands import sluice
 from tests.deadly_worker import DEADLY
-from tests.ingesting import Ingester, StartNetwork, host, until_cursor
+from tests.ingesting import Ingester, host, until_cursor
+from tests.recorded_network import StartNetwork
 from tests.websocket_hosts import TOO_LARGE, Host, Reader, identity, said
 
 EVERYTHING = LiveFilter(CollectionFilter(("*",)))

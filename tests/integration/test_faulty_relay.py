@@ -9,7 +9,8 @@ from common.repo_states import RepoStates
 from sluice.feed import error_frame
 from sluice.network import RecordedNetwork
 from sluice.recording import Recording
-from tests.ingesting import StartIngester, StartNetwork, on_the_stream, recorded, until_cursor
+from tests.ingesting import StartIngester, on_the_stream, recorded, until_cursor
+from tests.recorded_network import StartNetwork
 from tests.relays import with_frames
 from tests.tellers import jobs
 

@@ -18,8 +18,9 @@ from ingester.followed_labeler import FollowedLabeler
 from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
 from tests.directory import Directory, identities
-from tests.ingesting import StartIngester, StartNetwork, host, until_metric
+from tests.ingesting import StartIngester, host, until_metric
 from tests.labelers import LABELER, document
+from tests.recorded_network import StartNetwork
 from tests.signed_repos import Signer
 from tests.waiting import until
 

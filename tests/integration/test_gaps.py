@@ -12,7 +12,8 @@ from ingester import gaps
 from ingester.framing import FrameResult
 from ingester.gap_watch import GapWatch
 from ingester.gaps import CLOSED, COMPARING, Gap, GapLedger
-from tests.ingesting import StartIngester, StartNetwork, host, labeler, on_the_stream, until_cursor, until_log
+from tests.ingesting import StartIngester, host, labeler, on_the_stream, until_cursor, until_log
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
 HOST = "relay.example.com"

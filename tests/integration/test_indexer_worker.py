@@ -13,8 +13,9 @@ from sluice.server import free_port
 from sluice.stack import embedded_postgres
 from tests import factories as make
 from tests.factories import did
-from tests.indexers import BOBS, GROUP, add, indexed, indexer, is_drained, letters, posts, running, waits_for_a_lock
+from tests.indexers import BOBS, GROUP, add, indexed, indexer, is_drained, letters, posts, running
 from tests.indexing import Index
+from tests.locks import waits_for_a_lock
 from tests.proxy import Proxy
 from tests.samples import moved
 from tests.waiting import until

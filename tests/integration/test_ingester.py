@@ -14,7 +14,6 @@ from sluice.server import free_port
 from tests.ingesting import (
     IDENTITY,
     StartIngester,
-    StartNetwork,
     eventually,
     host,
     on_the_stream,
@@ -23,6 +22,7 @@ from tests.ingesting import (
     until_cursor,
     until_metric,
 )
+from tests.recorded_network import StartNetwork
 
 CONTRACT = {
     *("firehose_events", "firehose_create_events", "firehose_update_events", "firehose_delete_events"),

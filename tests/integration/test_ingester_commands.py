@@ -15,7 +15,8 @@ from ingester.gaps import Gap, GapLedger
 from ingester.switches import reading_key
 from sluice.server import free_port
 from tests.commands import Ended, sluice
-from tests.ingesting import StartIngester, StartNetwork, host, on_the_stream, recorded, until_cursor, until_metric
+from tests.ingesting import StartIngester, host, on_the_stream, recorded, until_cursor, until_metric
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
 Run = Callable[..., Awaitable[Ended]]

@@ -14,7 +14,6 @@ from tests.ingesting import (
     IDENTITY,
     Event,
     StartIngester,
-    StartNetwork,
     as_recorded,
     on_the_stream,
     padded_identity,
@@ -23,6 +22,7 @@ from tests.ingesting import (
     until_log,
     until_metric,
 )
+from tests.recorded_network import StartNetwork
 
 
 async def test_killed_in_the_middle_it_goes_on_without_loss_or_repetition(

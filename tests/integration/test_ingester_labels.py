@@ -11,7 +11,6 @@ from tests.ingesting import (
     IDENTITY,
     Event,
     StartIngester,
-    StartNetwork,
     eventually,
     host,
     labeler,
@@ -21,6 +20,7 @@ from tests.ingesting import (
     until_log,
     until_metric,
 )
+from tests.recorded_network import StartNetwork
 
 
 async def test_everything_that_was_recorded_stands_on_the_streams(

@@ -23,8 +23,9 @@ from ingester.pages import RepoPages
 from ingester.pds_listing import PdsListings
 from ingester.repo_listing import Listed, RepoListing
 from sluice.network import RecordedNetwork
-from tests.ingesting import StartIngester, StartNetwork, host, recorded
+from tests.ingesting import StartIngester, host, recorded
 from tests.integration.test_repo_listing import none
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
 KEY = "ingester:hosts:cursor:relay"

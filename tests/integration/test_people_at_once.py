@@ -13,14 +13,13 @@ from indexer.handles import HandleLookup
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, POST, moment, snapshot
 from tests.indexing import Index
+from tests.locks import waits_for_a_lock
 from tests.waiting import until
 
 
 async def wait_for_locks(index: Index, sessions: int) -> None:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-
     async def are_waiting() -> bool:
-        return bool(await index.pool.fetchval(waiting) == sessions)
+        return await waits_for_a_lock(index.pool) == sessions
 
     await until(are_waiting)
 

@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,11 @@ import pytest
 import yaml
 
 from common.errors import CannotStart
-from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
 from sluice.server import free_port
 from sluice.status_page import PAGE, serving
 from tests.commands import PATIENCE_SECONDS, ROOT, SLUICE, run, sluice
 from tests.waiting import until
-
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 
 
 async def ask(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:

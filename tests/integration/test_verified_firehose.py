@@ -14,13 +14,13 @@ from sluice.network import RecordedNetwork
 from tests.ingesting import (
     Ingester,
     StartIngester,
-    StartNetwork,
     on_the_stream,
     recorded,
     until_cursor,
     until_metric,
 )
 from tests.labelers import document
+from tests.recorded_network import StartNetwork
 from tests.signed_commits import Writer, frame
 from tests.signed_repos import Signer, record
 from tests.waiting import until

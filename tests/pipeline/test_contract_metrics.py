@@ -2,7 +2,7 @@
 
 import asyncio
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -24,6 +24,7 @@ from sluice.recording import Recording
 from sluice.server import free_port
 from tests.conftest import SHIPPED_RECORDINGS
 from tests.proxy import Proxy
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
 # what this scenario cannot bring about, and the tests that do
@@ -42,8 +43,6 @@ MOVED_ELSEWHERE = {
     "ingester_source_paused": "integration/test_controls.py",
     "ingester_worker_deaths": "integration/test_workers.py",
 }
-
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,9 @@ from sluice.pipeline import Pipeline
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
 from tests.ingesting import recorded
 from tests.pipeline.test_kills import Run, reached, wiring
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 RECORDING = "basic"
 SEEN, OLDEST_KEPT = 15, 45
 # when a record came to us is another time now; everything else follows from the records that there are

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +17,9 @@ from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline, Upstream, Wiring
 from tests.commands import leftovers, pid_of
 from tests.expected_rows import differences, expected_rows, rows_of, unexplained
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 FRAMES_A_SECOND = 300.0
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from redis.asyncio import Redis
 
 from common.events import EVENT_FIELD, encode_event
 from common.streams import FIREHOSE_LIVE
-from sluice.network import RecordedNetwork
 from sluice.processes import DaemonFailed, DaemonProcess
 from sluice.server import free_port
 from tests import factories as make
 from tests.factories import ALICE
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 Start = Callable[..., AbstractAsyncContextManager[DaemonProcess]]
 GROUP = "firehose_group"
 
