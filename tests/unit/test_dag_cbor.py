@@ -1,8 +1,6 @@
-"""DAG-CBOR and CIDs: what is accepted, what is refused, and that refusing is cheap."""
+"""DAG-CBOR: what is accepted, what is refused, and that refusing is cheap."""
 
 import json
-import math
-import time
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -15,43 +13,26 @@ from common.dag_cbor import (
     MAX_DEPTH,
     Link,
     check,
-    cid_from_text,
-    cid_of,
-    cid_text,
     decode,
     decode_header_and_body,
     encode,
-    is_cid,
 )
 from common.errors import BadInput
 from tests.recorded_frames import BASIC
 from tests.refusals import refusal
-from tests.vector_files import VECTORS, content_of
+from tests.vector_files import DATA_MODEL, VECTORS, content_of
 
 DASL = [case for path in sorted((VECTORS / "dasl").glob("*.json")) for case in json.loads(path.read_text())]
 CODEC = VECTORS / "ipld-codec"
 OURS = {"basic", "dag-cbor", "dasl-cid"}
 NOT_OURS = {"Big DASL CID"}  # blake3, which atproto does not have
-DATA_MODEL = json.loads((VECTORS / "atproto-interop/data-model/data-model-fixtures.json").read_text())
 RFC_8949 = json.loads(content_of(VECTORS / "rfc8949" / "appendix.json.zst"))
 CID = bytes.fromhex("01711220") + bytes(range(32))
-
-floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: x != 0 or math.copysign(1, x) > 0)
-integers = st.integers(-(2**64), 2**64 - 1)
-scalars = st.none() | st.booleans() | integers | floats | st.text(max_size=30) | st.binary(max_size=30)
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=25) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
-    max_leaves=30,
-)
 
 
 def cases(kind: str) -> list[Any]:
     chosen = [c for c in DASL if c["type"] == kind and OURS & set(c["tags"]) and c["name"] not in NOT_OURS]
     return [pytest.param(bytes.fromhex(c["data"]), id=c["name"]) for c in chosen]
-
-
-# what is accepted, and what is not
 
 
 def test_of_all_of_cbor_only_the_part_that_is_dag_cbor_is_accepted() -> None:
@@ -134,9 +115,6 @@ def test_a_link_is_told_from_bytes_that_look_like_one() -> None:
     assert decode(block) == {"a": CID, "b": CID, "c": b"short", "d": bytes(24)}
 
 
-# what costs too much
-
-
 def nested(levels: int, head: bytes = b"\x81", core: bytes = b"\xf6") -> bytes:
     return head * levels + core
 
@@ -157,6 +135,16 @@ def claims(major: int, count: int, width: int = 8) -> bytes:
     return bytes((major << 5 | 24 + width.bit_length() - 1,)) + count.to_bytes(width, "big")
 
 
+class Counted(bytes):
+    """It knows how often somebody has looked into it."""
+
+    looks = 0
+
+    def __getitem__(self, where: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(where)
+
+
 MEGA = 1_000_000
 
 
@@ -173,9 +161,9 @@ MEGA = 1_000_000
     ],
 )
 def test_a_bomb_is_refused_before_it_costs_anything(bomb: bytes) -> None:
-    started = time.process_time()
-    assert refusal(decode, bomb) == "bad_cbor"
-    assert time.process_time() - started < 0.01
+    counted = Counted(bomb)
+    assert refusal(decode, counted) == "bad_cbor"
+    assert counted.looks < 10_000
 
 
 @given(st.binary(max_size=200))
@@ -192,97 +180,3 @@ def test_a_damaged_frame_raises_nothing_but_bad_input(which: int, data: st.DataO
     for at in data.draw(st.lists(st.integers(0, len(frame) - 1), min_size=1, max_size=4)):
         frame[at] = data.draw(st.integers(0, 255))
     assert refusal(decode_header_and_body, bytes(frame)) in (None, "bad_cbor")
-
-
-# encoding
-
-
-@given(values)
-@settings(max_examples=50)
-def test_what_is_encoded_decodes_to_the_same(value: Any) -> None:
-    block = encode(value)
-    assert decode(block) == value
-    assert encode(decode(block)) == block
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -0.0, 1 << 64, -(1 << 64) - 1, "\ud800"])
-def test_what_has_no_encoding_is_refused(value: Any) -> None:
-    with pytest.raises(BadInput, match="bad_cbor"):
-        encode([value])
-
-
-def test_what_is_encoded_is_no_deeper_than_what_is_decoded() -> None:
-    deepest = decode(nested(MAX_DEPTH))
-    assert encode(deepest) == nested(MAX_DEPTH)
-    assert refusal(encode, [deepest]) == "bad_cbor"
-    assert refusal(encode, {"a": deepest}) == "bad_cbor"
-
-
-def test_keys_are_sorted_by_length_and_then_by_bytes() -> None:
-    assert encode({"bb": 1, "é": 2, "a": 3, "aaa": 4}) == bytes.fromhex("a4616103 62626201 62c3a902 6361616104")
-
-
-# websocket messages
-
-
-def test_every_recorded_frame_is_a_header_and_a_body() -> None:
-    headers = [decode_header_and_body(frame) for frame in BASIC]
-    assert {header["t"] for header, _ in headers} == {"#identity", "#account", "#sync", "#commit"}
-    assert [body["seq"] for _, body in headers] == list(range(1, 61))
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        b"",
-        encode({"op": 1}),
-        encode({"op": 1}) + encode({}) + encode({}),
-        encode({"op": 1}) + encode({}) + b"\xff",
-        encode({"op": 1}) + encode({}) + b"\x81" * 100_000,
-        b"\xa1\x61a\x78\xff",
-        encode([1]) + encode({}),
-        encode({"op": 1}) + encode([1]),
-        encode({"op": 1}) + encode({"a": 1})[:-1],
-    ],
-)
-def test_a_frame_that_is_not_two_maps_is_refused(frame: bytes) -> None:
-    with pytest.raises(BadInput, match="bad_cbor"):
-        decode_header_and_body(frame)
-
-
-# CIDs
-
-
-@pytest.mark.parametrize("fixture", DATA_MODEL, ids=lambda fixture: fixture["cid"][-8:])
-def test_the_cid_of_a_block_is_that_of_the_fixture(fixture: dict[str, Any]) -> None:
-    cid = cid_of(b64decode(fixture["cbor_base64"] + "=="))
-    assert cid_text(cid) == fixture["cid"]
-    assert cid_from_text(fixture["cid"]) == cid
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "bafyrei",
-        "QmQg1v4o9xdT3Q14wh4S7dxZkDjyZ9ssFzFzyep1YrVJBY",
-        "zdpuAtX7ZibcWdSKQwiDCkPjWwRvtcKCPku9H7LhgA4qJW4Wk",
-        "BAFYREICLP443LAVOGVHJ3D2OB2CXBFUSCNI2K5JK7BEBJZG7KHL3ESABWQ",
-        "bAFYREICLP443LAVOGVHJ3D2OB2CXBFUSCNI2K5JK7BEBJZG7KHL3ESABWQ",
-        "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabw!",
-        "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwé",
-        "bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwr",
-        "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi",
-        "bagcqcera73rupyla6bauseyk75rslfys3st25spm75ykhvgusqvv2zfqtucq",
-    ],
-)
-def test_a_text_that_is_not_our_kind_of_cid_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="bad_cid"):
-        cid_from_text(text)
-
-
-@pytest.mark.parametrize("raw", [b"", CID[:-1], CID + b"\x00", b"\x00" + CID[1:], b"\x01\x70" + CID[2:], "text", None])
-def test_only_cids_have_the_text_of_a_cid(raw: Any) -> None:
-    assert not is_cid(raw)
-    with pytest.raises(BadInput, match="bad_cid"):
-        cid_text(raw)

@@ -14,13 +14,11 @@ from common.car import read_car
 from common.dag_cbor import MAX_DEPTH, Link, cid_of, cid_text, encode
 from common.dag_json import MAX_RECORD_BYTES, _exact_json, _plain_json, json_to_block, to_json
 from common.repo import read_commit, walk
+from tests.cbor_values import floats
 from tests.recorded_frames import commits
 from tests.refusals import refusal
-from tests.unit.test_dag_cbor import floats
-from tests.vector_files import VECTORS
+from tests.vector_files import DATA_MODEL, MODEL, VECTORS
 
-MODEL = VECTORS / "atproto-interop" / "data-model"
-FIXTURES = json.loads((MODEL / "data-model-fixtures.json").read_text())
 # The other invalid ones are for lexicons to refuse: types of `$type`, blobs, and floats, which unknown fields may hold.
 INVALID = [case for case in json.loads((MODEL / "data-model-invalid.json").read_text()) if case["note"][:4] in
            ("top-", "byte", "link")]  # fmt: skip
@@ -47,7 +45,7 @@ records = st.dictionaries(
 )
 
 
-@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda fixture: fixture["cid"][-8:])
+@pytest.mark.parametrize("fixture", DATA_MODEL, ids=lambda fixture: fixture["cid"][-8:])
 def test_the_fixtures_of_the_data_model_agree(fixture: dict[str, Any]) -> None:
     block = b64decode(fixture["cbor_base64"] + "==")
     assert json.loads(to_json(block)) == fixture["json"]
