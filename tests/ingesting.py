@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from common.dag_cbor import cid_text, decode_header_and_body, encode
 from sluice.network import RecordedNetwork
 from sluice.server import free_port
+from tests.waiting import until
 
 StartIngester = Callable[..., Awaitable["Ingester"]]
 ROOT = Path(__file__).parents[1]
@@ -156,35 +157,23 @@ async def on_the_stream(redis: Redis) -> list[Event]:
     return [as_recorded(fields[b"event"]) for _, fields in entries]
 
 
-async def eventually(holds: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(60):
-        while not await holds():  # noqa: ASYNC110 - what is awaited happens in other processes
-            await asyncio.sleep(0.02)
-
-
 async def until_cursor(redis: Redis, network: RecordedNetwork, seq: int | None = None) -> None:
     wanted = network.firehose.last_seq if seq is None else seq
 
     async def is_there() -> bool:
         return int(await redis.get(f"firehose_live:cursor:{host(network)}") or 0) >= wanted
 
-    await eventually(is_there)
+    await until(is_there)
 
 
 async def until_metric(ingester: Ingester, name: str, is_enough: Callable[[float], bool]) -> Metrics:
-    found = Metrics()
-
-    async def is_reached() -> bool:
-        nonlocal found
+    async def enough() -> Metrics | None:
         found = await ingester.metrics()
-        return name in found and is_enough(found[name])
+        return found if name in found and is_enough(found[name]) else None
 
-    await eventually(is_reached)
+    found: Metrics = await until(enough)
     return found
 
 
 async def until_log(daemon: Ingester, message: str) -> None:
-    async def is_said() -> bool:
-        return message in daemon.messages()
-
-    await eventually(is_said)
+    await until(lambda: message in daemon.messages())

@@ -23,7 +23,7 @@ async def finishes(stop):
     print("ready", flush=True)
     await stop.wait()
     print("finishing", flush=True)
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(sys.stdin.read)
     print("finished", flush=True)
 
 async def outstays(stop):
@@ -44,18 +44,23 @@ async def refuses(stop):
     raise CannotStart("a cursor is no number; delete it")
 
 async def main():
-    services = [globals()[name] for name in sys.argv[1:]]
-    await run_daemon(*services, grace_seconds=0.3)
+    grace, *services = sys.argv[1:]
+    await run_daemon(*(globals()[name] for name in services), grace_seconds=float(grace))
 
 entrypoint(main)
 """
 
 
 @asynccontextmanager
-async def started(*services: str) -> AsyncIterator[Process]:
+async def started(*services: str, grace_seconds: float = 60.0) -> AsyncIterator[Process]:
+    """What these have in hand is finished when standard input ends."""
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, *services, stdout=PIPE, stderr=PIPE, env=environ
+        *(sys.executable, "-c", PROGRAM, str(grace_seconds), *services),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environ,
     )
     try:
         yield process
@@ -72,7 +77,7 @@ async def line(process: Process) -> str:
 
 async def end(process: Process) -> tuple[int, str, str]:
     """Exit code, what was printed since, and what was said on standard error."""
-    out, error = await asyncio.wait_for(process.communicate(), 60)
+    out, error = await asyncio.wait_for(process.communicate(b""), 60)
     return process.returncode or 0, out.decode(), error.decode()
 
 
@@ -81,14 +86,17 @@ async def test_told_to_stop_it_finishes_what_is_in_hand_and_exits_0(signum: sign
     async with started("finishes") as process:
         assert await line(process) == "ready"
         process.send_signal(signum)
+        assert await line(process) == "finishing"
         code, out, error = await end(process)
-    assert (code, out.split()) == (0, ["finishing", "finished"])
+    assert (code, out.split()) == (0, ["finished"])
     assert "Traceback" not in error
 
 
 async def test_what_outstays_the_grace_is_cancelled_and_that_is_no_failure() -> None:
-    async with started("finishes", "outstays") as process:
+    async with started("finishes", "outstays", grace_seconds=0.3) as process:
         assert [await line(process) for _ in range(2)] == ["ready", "ready"]
+        assert process.stdin
+        process.stdin.close()
         process.send_signal(signal.SIGTERM)
         code, out, _ = await end(process)
     assert (code, out.split()) == (0, ["finishing", "finished", "cancelled"])

@@ -14,7 +14,6 @@ from sluice.server import free_port
 from tests.ingesting import (
     IDENTITY,
     StartIngester,
-    eventually,
     host,
     on_the_stream,
     padded_identity,
@@ -23,6 +22,7 @@ from tests.ingesting import (
     until_metric,
 )
 from tests.recorded_network import StartNetwork
+from tests.waiting import until
 
 CONTRACT = {
     *("firehose_events", "firehose_create_events", "firehose_update_events", "firehose_delete_events"),
@@ -104,7 +104,7 @@ async def test_a_host_that_is_not_there_yet_is_waited_for(
 async def test_without_labelers_the_daemon_stays_up(redis: Redis, ingester: StartIngester) -> None:
     daemon = await ingester(INGESTER_MODE="labeler", INGESTER_RELAY_HOSTS="bsky.network")
     await until_metric(daemon, "label_live_length", lambda length: length == 0)
-    await eventually(daemon.is_ready)
+    await until(daemon.is_ready)
     assert await daemon.end() == 0
 
 

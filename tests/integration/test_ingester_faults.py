@@ -89,11 +89,10 @@ async def drained(redis: Redis, count: int) -> list[Event]:
     events: list[Event] = []
     async with asyncio.timeout(60):
         while len(events) < count:
-            entries: Any = await redis.xrange("firehose_live", count=20)
-            events += [as_recorded(fields[b"event"]) for _, fields in entries]
-            if entries:
+            reply: Any = await redis.xread({"firehose_live": b"0"}, count=20, block=1000)
+            for _, entries in reply:
+                events += [as_recorded(fields[b"event"]) for _, fields in entries]
                 await redis.xdel("firehose_live", *(id for id, _ in entries))
-            await asyncio.sleep(0.01)
     return events
 
 

@@ -11,7 +11,6 @@ from tests.ingesting import (
     IDENTITY,
     Event,
     StartIngester,
-    eventually,
     host,
     labeler,
     on_the_stream,
@@ -21,6 +20,7 @@ from tests.ingesting import (
     until_metric,
 )
 from tests.recorded_network import StartNetwork
+from tests.waiting import until
 
 
 async def test_everything_that_was_recorded_stands_on_the_streams(
@@ -122,4 +122,4 @@ async def until_label_cursor(redis: Redis, network: RecordedNetwork) -> None:
     async def is_there() -> bool:
         return int(await redis.get(f"label_live:cursor:{host(network)}") or 0) >= network.labels.last_seq
 
-    await eventually(is_there)
+    await until(is_there)
