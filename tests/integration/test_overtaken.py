@@ -1,5 +1,6 @@
 """What came too late to be seen in its time: replies below it are judged again, as if all had come in order."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -9,6 +10,7 @@ from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, DAN, POST, Json, uri
 from tests.indexing import Index
 from tests.integration.test_indexer_order import outcome
+from tests.integration.test_people_at_once import wait_for_locks
 
 Row = tuple[str, ...]
 
@@ -119,6 +121,16 @@ async def test_what_went_or_turned_to_another_post_meanwhile_does_not_come_back(
     await index.apply(root_gone)
     assert await index.rows("quote", "subject") == []
     assert [row[0] for row in await pointing_at_root(index)] == [uri(CAROL, make.REPOST, "s")]
+
+
+async def test_what_comes_while_the_end_of_a_post_is_set_right_is_judged_by_it_then(index: Index) -> None:
+    await index.apply(root)
+    await index.apply(*make.snapshot(ALICE, {}, 9))
+    async with asyncio.TaskGroup() as tasks, index.pool.acquire() as other, other.transaction():
+        await other.execute("UPDATE sluice_bsky.life SET until = $1 WHERE deleted", make.moment(3))
+        tasks.create_task(index.apply(*AFTER))
+        await wait_for_locks(index, 1)
+    assert {row[0] for row in await pointing_at_root(index)} == {event.uri for event in AFTER}
 
 
 async def test_a_snapshot_judges_what_was_written_after_it_and_had_come_before(index: Index) -> None:
