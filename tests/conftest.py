@@ -24,6 +24,7 @@ from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline, Upstream, Wiring
 from sluice.recording import Recording
 from sluice.stack import embedded_postgres, embedded_redis
+from tests.databases import connected
 from tests.ingesting import Ingester, StartIngester, settings_for
 from tests.recorded_network import StartNetwork
 
@@ -97,11 +98,8 @@ async def migrated_template(postgres_server: str) -> AsyncIterator[str]:
     from indexer.migrations import migrate  # here, so that tests without tables need no indexer
 
     async with _database(postgres_server, "template1") as url:
-        connection = await asyncpg.connect(url)
-        try:
+        async with connected(url) as connection:
             await migrate(connection, SCHEMA)
-        finally:
-            await connection.close()
         yield urlsplit(url).path.removeprefix("/")
 
 
@@ -222,8 +220,5 @@ async def _database(server: str, template: str) -> AsyncIterator[str]:
 
 
 async def _execute(server: str, statement: str) -> None:
-    connection = await asyncpg.connect(server)
-    try:
+    async with connected(server) as connection:
         await connection.execute(statement)
-    finally:
-        await connection.close()

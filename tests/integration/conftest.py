@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from common.redis_connection import open_redis
 from tests.auditing import one_of_everything
+from tests.databases import connected
 from tests.indexing import Index
 from tests.people import Directory, Look, look_once
 from tests.proxy import Proxy
@@ -45,9 +46,8 @@ async def counted(index: Index) -> Index:
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """To an empty database."""
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
+    async with connected(database_url) as connection:
+        yield connection
 
 
 @pytest.fixture

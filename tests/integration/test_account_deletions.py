@@ -15,8 +15,6 @@ from tests.samples import moved
 
 DELETED = make.account(ALICE, 100, active=False, status="deleted")
 
-GONE = (400, "RepoNotFound")
-
 
 async def with_a_past(index: Index) -> None:
     """ALICE has written, liked and followed; others have liked and followed her; BOB has his own life."""
@@ -31,14 +29,19 @@ async def with_a_past(index: Index) -> None:
     )
 
 
-async def test_an_account_that_is_gone_from_its_pds_leaves_nothing(
-    index: Index, directory: Directory, look: Look
-) -> None:
+async def gone(index: Index, directory: Directory, look: Look) -> None:
+    """ALICE had her past, was said to be deleted, and is no longer at her PDS."""
     directory.person(ALICE, "alice.test")
-    directory.refusals["getLatestCommit"] = GONE
+    directory.refusals["getLatestCommit"] = (400, "RepoNotFound")
     await with_a_past(index)
     await index.apply(DELETED)
     await look()
+
+
+async def test_an_account_that_is_gone_from_its_pds_leaves_nothing(
+    index: Index, directory: Directory, look: Look
+) -> None:
+    await gone(index, directory, look)
     assert ALICE not in await people(index)
     left = await index.everything()
     owners = {row.get(column) for rows in left.values() for row in rows for column in ("creator", "originatorDid")}
@@ -128,11 +131,7 @@ async def test_an_account_that_comes_back_while_its_pds_is_asked_stays(index: In
 async def test_a_replay_does_not_bring_the_deleted_back_and_new_events_do(
     index: Index, directory: Directory, look: Look
 ) -> None:
-    directory.person(ALICE, "alice.test")
-    directory.refusals["getLatestCommit"] = GONE
-    await with_a_past(index)
-    await index.apply(DELETED)
-    await look()
+    await gone(index, directory, look)
     before = await index.everything(without=TRIES)
     await with_a_past(index)
     await index.apply(DELETED)

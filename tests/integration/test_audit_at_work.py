@@ -13,9 +13,9 @@ from indexer.database import Database
 from indexer.session import Session
 from tests import factories as make
 from tests.auditing import BOBS, CAROLS_LIKE, check_exact, drop_aggregate, set_count
+from tests.databases import waits_for_a_lock
 from tests.factories import CAROL, LIKE
 from tests.indexing import STREAM, Index
-from tests.locks import waits_for_a_lock
 from tests.waiting import until
 
 PATIENCE_SECONDS = 30

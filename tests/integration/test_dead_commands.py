@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from common.events import RepoJob, encode_event
 from tests.backfilling import DLQ, HIGH, INPUT
 from tests.commands import Ended, sluice
+from tests.databases import connected
 
 DIDS = [f"did:plc:aaaaaaaaaaaaaaaaaaaaaaa{letter}" for letter in "abc"]
 URI = f"at://{DIDS[0]}/app.bsky.feed.post/a"
@@ -31,16 +31,13 @@ async def bury_repos(redis: Redis) -> None:
 
 
 async def bury_records(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         for entry, stream in (("1-0", "firehose_live"), ("2-0", "label_live")):
             await connection.execute(
                 "INSERT INTO sluice_bsky.dead_letter (stream, entry_id, did, uri, reason, sqlstate, payload, error)"
                 " VALUES ($1, $2, $3, $4, 'refused_by_postgres', '22021', $5, 'a NUL')",
                 *(stream, entry, DIDS[0], URI, f"payload {entry}".encode()),
             )
-    finally:
-        await connection.close()
 
 
 async def dead(*arguments: str, folder: Path, environ: Mapping[str, str]) -> Ended:

@@ -12,10 +12,10 @@ from indexer.migrations import migrate
 from sluice.server import free_port
 from sluice.stack import embedded_postgres
 from tests import factories as make
+from tests.databases import connected, waits_for_a_lock
 from tests.factories import did
 from tests.indexers import BOBS, GROUP, add, indexed, indexer, is_drained, letters, posts, running
 from tests.indexing import Index
-from tests.locks import waits_for_a_lock
 from tests.proxy import Proxy
 from tests.samples import moved
 from tests.waiting import until
@@ -96,9 +96,8 @@ async def test_a_commit_whose_reply_is_lost_counts_once(redis: Redis, index: Ind
 async def test_a_restart_of_postgres_is_waited_out(redis: Redis, open_folder: Path) -> None:
     port = free_port()
     async with embedded_postgres(open_folder, disposable=True, port=lambda: port) as url:
-        connection = await asyncpg.connect(url)
-        await migrate(connection, "bsky")
-        await connection.close()
+        async with connected(url) as connection:
+            await migrate(connection, "bsky")
         pool = await asyncpg.create_pool(url, min_size=1)
         await indexed(redis, pool, *posts(3))
     try:

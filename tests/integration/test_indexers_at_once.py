@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 
 from common.events import StreamEvent
 from tests import factories as make
+from tests.databases import waits_for_a_lock
 from tests.factories import ALICE, BOB, CAROL, POST, did, uri
 from tests.indexers import BOBS, add, indexed, indexer, is_drained, running
 from tests.indexing import Index
-from tests.locks import waits_for_a_lock
 from tests.waiting import until
 
 

@@ -11,9 +11,9 @@ from indexer.due import Check
 from indexer.handle_resolver import HandleResolver
 from indexer.handles import HandleLookup
 from tests import factories as make
+from tests.databases import waits_for_a_lock
 from tests.factories import ALICE, BOB, CAROL, POST, moment, snapshot
 from tests.indexing import Index
-from tests.locks import waits_for_a_lock
 from tests.waiting import until
 
 

@@ -1,18 +1,17 @@
 """Starts that cannot go well: one clear line, an exit code that says so, and nothing left behind."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from sluice.server import free_port
 from tests.commands import Ended, daemon, leftovers, sluice
 from tests.conftest import RECORDINGS
+from tests.databases import connected
 
 BASIC = RECORDINGS / "basic.tar.zst"
 CANNOT_START = 2
@@ -25,15 +24,6 @@ def check_refused(ended: Ended, folder: Path, *said: str) -> None:
     for words in said:
         assert words in ended.error
     assert leftovers(folder) == []
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -17,6 +16,7 @@ from common.dag_json import json_to_block
 from sluice.recording import Recording
 from tests.commands import PATIENCE_SECONDS, ROOT, SLUICE, Ended, leftovers, run, sluice
 from tests.conftest import RECORDINGS, SHIPPED_RECORDINGS
+from tests.databases import connected
 from tests.expected_rows import differences, expected_rows, rows_of, unexplained
 from tests.rows import Rows, all_rows
 from tests.unseen_history import Unseen, timeless
@@ -34,11 +34,8 @@ async def demo(recording: str, folder: Path, redis_url: str, postgres_url: str, 
 
 async def differing(url: str, recording: str) -> list[str]:
     """What is not as the original wrote it, although no page says that it may be so."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         return unexplained(recording, differences(await rows_of(connection), expected_rows(recording)))
-    finally:
-        await connection.close()
 
 
 async def misnamed(url: str) -> list[str]:
@@ -50,11 +47,8 @@ async def misnamed(url: str) -> list[str]:
 
 async def appview_tables(url: str) -> Rows:
     """All but the revs, which a backfill lifts."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         tables = await all_rows(connection, without={"record": ["rev"]})
-    finally:
-        await connection.close()
     return {table: rows for table, rows in tables.items() if not table.startswith("sluice.")}
 
 
@@ -174,11 +168,8 @@ async def test_a_backfill_alone_makes_the_rows_of_the_original_but_for_what_only
 ) -> None:
     ended = await demo(recording, tmp_path, redis_url, migrated_url, "--backfill", "only")
     assert (ended.code, ended.error) == (0, "")
-    connection = await asyncpg.connect(migrated_url)
-    try:
+    async with connected(migrated_url) as connection:
         found = differences(timeless(await rows_of(connection)), timeless(expected_rows(recording)))
-    finally:
-        await connection.close()
     with Recording.open(Path(path_of(recording))) as opened:
         unseen = Unseen(opened)
     assert [line for line in found if not unseen.explain(line)] == []

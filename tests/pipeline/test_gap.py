@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 from redis.asyncio import Redis
 
 from ingester.gaps import GapLedger
 from sluice.drain import Watch
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
+from tests.databases import connected
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
 from tests.ingesting import recorded
 from tests.pipeline.test_kills import Run, reached, wiring
@@ -49,8 +49,7 @@ async def test_what_a_relay_no_longer_had_is_fetched_from_the_repos_that_differ(
     served = await network(RECORDING, pace=10)
     host = urlsplit(served.url).netloc
     async with AsyncExitStack() as stack:
-        connection = await asyncpg.connect(migrated_url)
-        stack.push_async_callback(connection.close)
+        connection = await stack.enter_async_context(connected(migrated_url))
         pipeline = await stack.enter_async_context(Pipeline(wiring(served, redis_url, migrated_url, tmp_path)))
         run = Run(pipeline, Watch(redis, connection, "bsky", host), redis, connection)
         await run.start("indexer")

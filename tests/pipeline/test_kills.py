@@ -16,6 +16,7 @@ from sluice.drain import Watch
 from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline, Upstream, Wiring
 from tests.commands import leftovers, pid_of
+from tests.databases import connected
 from tests.expected_rows import differences, expected_rows, rows_of, unexplained
 from tests.recorded_network import StartNetwork
 from tests.waiting import until
@@ -81,8 +82,7 @@ async def test_daemons_that_are_killed_again_and_again_lose_nothing_and_repeat_n
     served = await network("load-tiny", pace=FRAMES_A_SECOND)
     last = served.recording.last_seq
     async with AsyncExitStack() as stack:
-        connection = await asyncpg.connect(migrated_url)
-        stack.push_async_callback(connection.close)
+        connection = await stack.enter_async_context(connected(migrated_url))
         watch = Watch(redis, connection, "bsky", urlsplit(served.url).netloc)
         pipeline = await stack.enter_async_context(Pipeline(wiring(served, redis_url, migrated_url, tmp_path)))
         run = Run(pipeline, watch, redis, connection)

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 from redis.asyncio import Redis
 
 from common.dag_cbor import decode_header_and_body
@@ -17,6 +16,7 @@ from sluice.network import RecordedNetwork
 from sluice.pipeline import Pipeline
 from sluice.recording import Recording
 from tests.conftest import OpenRecording
+from tests.databases import connected
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
 from tests.pipeline.test_kills import Run, wiring
 from tests.relays import did_of, with_frames
@@ -30,8 +30,7 @@ async def test_what_a_relay_loses_is_in_the_tables_all_the_same(
 ) -> None:
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(RecordedNetwork(lossy(recording(RECORDING))))
-        connection = await asyncpg.connect(migrated_url)
-        stack.push_async_callback(connection.close)
+        connection = await stack.enter_async_context(connected(migrated_url))
         watch = Watch(redis, connection, "bsky", urlsplit(served.url).netloc)
         pipeline = await stack.enter_async_context(Pipeline(wiring(served, redis_url, migrated_url, tmp_path)))
         run = Run(pipeline, watch, redis, connection)

@@ -18,6 +18,7 @@ from common.streams import FIREHOSE_LIVE
 from sluice.processes import DaemonFailed, DaemonProcess
 from sluice.server import free_port
 from tests import factories as make
+from tests.databases import connected
 from tests.factories import ALICE
 from tests.recorded_network import StartNetwork
 from tests.waiting import until
@@ -28,9 +29,8 @@ GROUP = "firehose_group"
 
 @pytest.fixture
 async def connection(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(migrated_url)
-    yield connection
-    await connection.close()
+    async with connected(migrated_url) as connection:
+        yield connection
 
 
 @pytest.fixture
