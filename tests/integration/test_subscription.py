@@ -89,14 +89,15 @@ async def test_an_error_of_another_name_ends_the_connection_and_no_more(relay: H
     assert errors() == 1
 
 
-async def test_an_outdated_cursor_is_a_loss_that_is_told(
-    relay: Host, reader: Reader, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("cursor", [7, 0])
+async def test_an_outdated_cursor_is_a_loss_that_is_told_unless_there_was_none(
+    relay: Host, reader: Reader, cursor: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     notice = encode({"op": 1, "t": "#info"}) + encode({"name": "OutdatedCursor"})
     relay.script = said(notice, identity(90))
-    await reader.session(7)
+    await reader.session(cursor)
     assert reader.seqs == [90]
-    assert "no longer has the events after our cursor" in caplog.text
+    assert ("no longer has the events after our cursor" in caplog.text) == bool(cursor)
 
 
 async def test_a_silent_connection_is_ended(http: ClientSession, relay: Host) -> None:

@@ -46,7 +46,7 @@ async def test_when_the_one_who_asks_is_cancelled_another_asks() -> None:
     assert directory.requests[DID] == 2
 
 
-async def test_what_is_forgotten_while_it_is_asked_for_is_asked_for_once_more() -> None:
+async def test_what_is_forgotten_while_it_is_asked_for_is_asked_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     directory = Directory({DID: document()})
     directory.open.clear()
     async with identities(directory) as resolver, asyncio.TaskGroup() as group:
@@ -56,7 +56,10 @@ async def test_what_is_forgotten_while_it_is_asked_for_is_asked_for_once_more() 
         directory.open.set()
         assert (await asking).did == DID
         assert (await resolver.resolve(DID)).did == DID
-    assert directory.requests[DID] == 2
+        assert directory.requests[DID] == 2
+        monkeypatch.setattr(identity, "REFRESH_AFTER_SECONDS", 0.0)
+        await resolver.resolve(DID, refresh=True)
+    assert directory.requests[DID] == 3
 
 
 async def test_a_refresh_asks_again_but_not_twice_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
