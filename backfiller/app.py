@@ -46,10 +46,6 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
     """Run until told to stop. Raises CannotStart."""
     settings = load(Settings, environ, PREFIX)
     log_as_json(settings.log_level)
-    if not 0.2 <= settings.memory_share <= 1:
-        raise CannotStart(f"BACKFILLER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
-    if settings.host_requests_per_second <= 0:
-        raise CannotStart("BACKFILLER_HOST_REQUESTS_PER_SECOND must be above 0")
     if settings.spool_folder and not os.access(settings.spool_folder, os.W_OK):
         raise CannotStart(f"BACKFILLER_SPOOL_FOLDER: {settings.spool_folder} cannot be written to")
     health = Health(metrics.PROGRESS)

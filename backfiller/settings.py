@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import Port, env
+from common.settings import NumberOrNone, Port, Share, env
 from common.streams import FIREHOSE_BACKFILL, REPO_BACKFILL, REPO_BACKFILL_DLQ, REPO_BACKFILL_HIGH
 
 PREFIX = "BACKFILLER_"
@@ -29,9 +29,7 @@ class Settings:
         500_000,
         "Entries in the output at which writing to it waits until it has drained.",
     )
-    memory_share: float = env(
-        "BACKFILLER_MEMORY_SHARE", 0.8, "Share of Redis' maxmemory at which writing waits; 0.2 to 1."
-    )
+    memory_share: Share = env("BACKFILLER_MEMORY_SHARE", 0.8, "Share of Redis' maxmemory at which writing waits.")
     http_timeout_seconds: float = env(
         "BACKFILLER_HTTP_TIMEOUT_SECS",
         60.0,
@@ -87,4 +85,4 @@ class Settings:
     data_is_disposable: bool = env(
         "DATA_IS_DISPOSABLE", False, "Start although Redis has no append-only file and would forget on a restart."
     )
-    grace_seconds: float = env("GRACE_SECONDS", 20.0, "How long to finish the work in hand when told to stop.")
+    grace_seconds: NumberOrNone = env("GRACE_SECONDS", 20.0, "How long to finish the work in hand when told to stop.")

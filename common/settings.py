@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
@@ -10,6 +11,8 @@ from common.errors import CannotStart
 S = TypeVar("S")
 Port = NewType("Port", int)
 CountOrNone = NewType("CountOrNone", int)
+NumberOrNone = NewType("NumberOrNone", float)
+Share = NewType("Share", float)
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -30,6 +33,24 @@ def _none_or_more(raw: str) -> int:
     return number
 
 
+def _above_none(raw: str) -> float:
+    if not 0 < (number := float(raw)) < inf:  # nan is on neither side of anything
+        raise ValueError
+    return number
+
+
+def _none_or_above(raw: str) -> float:
+    if not 0 <= (number := float(raw)) < inf:
+        raise ValueError
+    return number
+
+
+def _share(raw: str) -> float:
+    if not 0.2 <= (number := float(raw)) <= 1:
+        raise ValueError
+    return number
+
+
 def _port(raw: str) -> int:
     if not 0 <= (number := int(raw)) <= 65535:
         raise ValueError
@@ -41,7 +62,9 @@ PARSERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
     int: ("a whole number above 0", _positive),
     CountOrNone: ("a whole number, or 0 for none", _none_or_more),
     Port: ("a port from 0 (none) to 65535", _port),
-    float: ("a number", float),
+    float: ("a number above 0", _above_none),
+    NumberOrNone: ("a number, 0 or more", _none_or_above),
+    Share: ("a number from 0.2 to 1", _share),
     bool: ("true or false", lambda raw: _BOOLEANS[raw.lower()]),
     tuple[str, ...]: ("names separated by commas", _names),
 }

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import Port, env
+from common.settings import NumberOrNone, Port, env
 from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE
 from indexer.records import APPVIEWS
 
@@ -47,7 +47,7 @@ class Settings:
     )
     metrics_port: Port = env("METRICS_PORT", 9090, "port of /metrics, /healthz and /readyz")
     log_level: str = env("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
-    grace_seconds: float = env("GRACE_SECONDS", 20.0, "seconds to finish the batch in hand when told to stop")
+    grace_seconds: NumberOrNone = env("GRACE_SECONDS", 20.0, "seconds to finish the batch in hand when told to stop")
     data_is_disposable: bool = env(
         "DATA_IS_DISPOSABLE", False, "true allows a Redis without AOF and a Postgres without fsync"
     )

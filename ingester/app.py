@@ -82,15 +82,9 @@ def work_of(settings: Settings) -> Work:
     if unknown := set(settings.modes or ("",)) - set(MODES):
         raise CannotStart(f"INGESTER_MODE: {', '.join(sorted(unknown))!r} is none of {', '.join(MODES)}")
     modes = set(MODES) if "all" in settings.modes else set(settings.modes)
-    if not 0.2 <= settings.memory_share <= 1:
-        raise CannotStart(f"INGESTER_MEMORY_SHARE: {settings.memory_share} is not from 0.2 to 1")
     _check_verification(settings)
-    if not (settings.idle_seconds > 0 and settings.labeler_idle_seconds > 0):
-        raise CannotStart("INGESTER_IDLE_SECONDS and INGESTER_LABELER_IDLE_SECONDS must be above 0")
     if settings.listing_collection and not is_nsid(settings.listing_collection):
         raise CannotStart(f"INGESTER_LISTING_COLLECTION: {settings.listing_collection!r} is no collection")
-    if settings.listing_repeat_hours < 0:
-        raise CannotStart("INGESTER_LISTING_REPEAT_HOURS must not be below 0")
     try:
         is_wanted = CollectionFilter(settings.collections)
     except BadInput as bad:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import CountOrNone, Port, env
+from common.settings import CountOrNone, NumberOrNone, Port, Share, env
 
 MODES = ("all", "firehose", "backfill", "labeler")
 
@@ -46,9 +46,7 @@ class Settings:
     high_water_mark: int = env(
         "INGESTER_HIGH_WATER_MARK", 100_000, "Entries in a stream at which writing to it waits until it has drained."
     )
-    memory_share: float = env(
-        "INGESTER_MEMORY_SHARE", 0.8, "Share of Redis' maxmemory at which writing waits; 0.2 to 1."
-    )
+    memory_share: Share = env("INGESTER_MEMORY_SHARE", 0.8, "Share of Redis' maxmemory at which writing waits.")
     batch_size: int = env("INGESTER_BATCH_SIZE", 500, "Entries written at once; twice as many are held in memory.")
     batch_bytes: int = env("INGESTER_BATCH_BYTES", 8_388_608, "Bytes at which a batch is written however few entries.")
     batch_timeout_ms: int = env("INGESTER_BATCH_TIMEOUT_MS", 1000, "Longest that an event waits for its batch to fill.")
@@ -87,7 +85,7 @@ class Settings:
     listing_skips_whole: bool = env(
         "INGESTER_LISTING_SKIPS_WHOLE", True, "Queue no repo that is whole already, up to the rev that is listed."
     )
-    listing_repeat_hours: float = env(
+    listing_repeat_hours: NumberOrNone = env(
         "INGESTER_LISTING_REPEAT_HOURS", 0.0, "Hours after a finished list of repos until it is read again; 0 is never."
     )
     plc_url: str = env(
@@ -113,4 +111,4 @@ class Settings:
     data_is_disposable: bool = env(
         "DATA_IS_DISPOSABLE", False, "Start although Redis has no append-only file and would forget on a restart."
     )
-    grace_seconds: float = env("GRACE_SECONDS", 20.0, "How long to finish the work in hand when told to stop.")
+    grace_seconds: NumberOrNone = env("GRACE_SECONDS", 20.0, "How long to finish the work in hand when told to stop.")

@@ -62,11 +62,7 @@ def test_a_misspelt_variable_stops_the_start() -> None:
         ("INGESTER_LABELER_HOSTS", "?", "INGESTER_LABELER_HOSTS: '?' is no host"),
         ("INGESTER_LABELER_HOSTS", "did:key:z6Mk", "'did:key:z6Mk' is there twice, or is no did:plc or did:web"),
         ("INGESTER_LABELER_HOSTS", "did:web:a.example,did:web:a.example", "'did:web:a.example' is there twice"),
-        ("INGESTER_MEMORY_SHARE", "80", "80.0 is not from 0.2 to 1"),
-        ("INGESTER_MEMORY_SHARE", "nan", "nan is not from 0.2 to 1"),
-        ("INGESTER_IDLE_SECONDS", "0", "must be above 0"),
         ("INGESTER_LISTING_COLLECTION", "app.bsky.*", "'app.bsky.*' is no collection"),
-        ("INGESTER_LISTING_REPEAT_HOURS", "-1", "must not be below 0"),
     ],
 )
 def test_a_value_of_no_use_stops_the_start(variable: str, value: str, says: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from backfiller.settings import Settings as BackfillerSettings
 from common.errors import CannotStart
-from common.settings import env, load
+from common.settings import NumberOrNone, Share, env, load
 from indexer.settings import Settings as IndexerSettings
 from ingester.settings import Settings as IngesterSettings
 
@@ -69,6 +69,8 @@ class Example:
     text: str = env("DEMO_TEXT", "a", "a text")
     count: int = env("DEMO_COUNT", 3, "how many")
     seconds: float = env("DEMO_SECONDS", 1.5, "how long")
+    pause: NumberOrNone = env("DEMO_PAUSE", 0.0, "how long between")
+    share: Share = env("DEMO_SHARE", 0.8, "how much of it")
     brave: bool = env("DEMO_BRAVE", False, "whether")
     names: tuple[str, ...] = env("DEMO_NAMES", ("x",), "which")
     url: str = env("URL", "redis://host", "where", secret=True)
@@ -91,12 +93,20 @@ def complaint(kind: Any, **environ: str) -> str:
 
 
 def test_without_an_environment_there_are_defaults() -> None:
-    assert read() == Example("a", 3, 1.5, False, ("x",), "redis://host")
+    assert read() == Example("a", 3, 1.5, 0.0, 0.8, False, ("x",), "redis://host")
 
 
 def test_every_type_is_read_from_text() -> None:
-    read_from = read(DEMO_TEXT=" b ", DEMO_COUNT="12", DEMO_SECONDS="2", DEMO_BRAVE="True", DEMO_NAMES=" a, b ,,c")
-    assert read_from == Example(" b ", 12, 2.0, True, ("a", "b", "c"), "redis://host")
+    read_from = read(
+        DEMO_TEXT=" b ",
+        DEMO_COUNT="12",
+        DEMO_SECONDS="2",
+        DEMO_PAUSE="0.5",
+        DEMO_SHARE="1",
+        DEMO_BRAVE="True",
+        DEMO_NAMES=" a, b ,,c",
+    )
+    assert read_from == Example(" b ", 12, 2.0, 0.5, 1.0, True, ("a", "b", "c"), "redis://host")
 
 
 def test_no_names_at_all_is_a_choice() -> None:
@@ -110,11 +120,17 @@ def test_a_choice_is_read_as_people_write_it(text: str, value: bool) -> None:
     assert read(DEMO_BRAVE=text).brave is value
 
 
+def test_what_may_be_none_may_be_zero() -> None:
+    assert read(DEMO_PAUSE="0").pause == 0.0
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         *(("DEMO_COUNT", text) for text in ("", "0", "-1", "1.5", "many")),
-        *(("DEMO_SECONDS", text) for text in ("", "soon", "1s")),
+        *(("DEMO_SECONDS", text) for text in ("", "soon", "1s", "0", "-1", "nan", "inf", "-inf", "1e999")),
+        *(("DEMO_SHARE", text) for text in ("0.1", "80", "nan")),
+        *(("DEMO_PAUSE", text) for text in ("", "-0.1", "nan", "inf")),
         *(("DEMO_BRAVE", text) for text in ("", "maybe", "2")),
     ],
 )
