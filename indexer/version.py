@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import orjson
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from indexer.tables import Row
 _DEEPEST = 250  # orjson writes 254 levels
 RECORD_COLUMNS = ("uri", "cid", "did", "json", "indexedAt", "rev")
 
+_decode = msgspec.json.Decoder().decode  # every integer is one, where orjson makes floats of those beyond 64 bits
 _VALIDATE = {collection: validator(collection) for collection in HANDLERS}
 
 
@@ -48,7 +50,7 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
     """BadInput, as a value, for what cannot be indexed: invalid_record, foreign_subject, not_storable."""
     text = bytes(event.record)
     try:
-        value = orjson.loads(text)
+        value = _decode(text)
         _refuse_depth(text, value)
         _VALIDATE[event.collection](value)
         handler = HANDLERS[event.collection]
@@ -59,7 +61,7 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         concerns_others = handler.concerns_others(record)
         thread = record.optional_text("reply", "root", "uri") if concerns_others else None
         return Version(row, rows, list(handler.notifications(record)), concerns_others, thread)
-    except orjson.JSONDecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return BadInput("invalid_record", str(error))
     except BadInput as refusal:
         return refusal

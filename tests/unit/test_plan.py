@@ -196,6 +196,23 @@ def test_a_record_that_nests_deeper_than_json_can_be_written_is_invalid() -> Non
             assert planned(nested, later).outcomes == {"superseded": 1, "deleted": 1}
 
 
+@pytest.mark.parametrize(
+    ("number", "outcome"),
+    [
+        *((f"{sign}9007199254740991", "written") for sign in ("", "-")),
+        *((str(number), "invalid_record") for number in (2**53, -(2**53), 2**63, -(2**63) - 1, 2**64, -(10**30))),
+        *((number, "written") for number in ("1.5", "1e30", "-1e30")),
+        ("1e999", "invalid_record"),
+    ],
+)
+def test_an_integer_of_any_size_is_taken_for_one(number: str, outcome: str) -> None:
+    event = make.create(ALICE, "a", make.post(x=1), 1)
+    text = bytes(event.record).replace(b'"x":1', b'"x":' + number.encode())
+    result = planned(msgspec.structs.replace(event, record=Raw(text)))
+    assert result.outcomes == {outcome: 1}
+    assert [row.json for row in result.records] == ([text.decode()] if outcome == "written" else [])
+
+
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"[1]", b'"text"', b"null", b"5"])
 def test_a_record_that_is_no_object_is_invalid(text: bytes) -> None:
     event = make.create(ALICE, "a", ONE, 1)
