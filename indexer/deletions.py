@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime
+from urllib.parse import quote
 
 from common.errors import BadInput, GiveUp, TryLater
 from common.identity import Identities
@@ -35,10 +36,10 @@ class DeletionCheck:
         try:
             hosted = await self._is_hosted(check.did)
         except (TryLater, BadInput) as failure:
-            metrics.ACCOUNT_TASKS.labels("deletion", "failed").inc()
             log.info("deletion not confirmed", extra={"did": check.did, "error": str(failure)})
             async with self._database.transaction() as session:
                 await postpone(session, TABLE, check, jittered(check.attempts + 1, 5.0, LONGEST_WAIT_SECONDS))
+            metrics.ACCOUNT_TASKS.labels("deletion", "failed").inc()
             return
         result = "still_hosted"
         async with self._database.transaction() as session:
@@ -56,7 +57,7 @@ class DeletionCheck:
             document = await self._identities.resolve(did, refresh=True)
             if not document.pds:
                 return False
-            url = f"{document.pds}/xrpc/com.atproto.sync.getLatestCommit?did={did}"
+            url = f"{document.pds}/xrpc/com.atproto.sync.getLatestCommit?did={quote(did)}"
             await self._outbound.get_json(url, MAX_BYTES)
         except Refused as refusal:
             return refusal.error != "RepoNotFound"

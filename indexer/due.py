@@ -50,7 +50,7 @@ class DueChecks:
                 try:
                     checks = await self._claim(free)
                 except ERRORS as error:
-                    _raise_unless_it_passes(error)
+                    _raise_if_it_is_ours(error)
                     await stopped_within(stop, backoff.next_seconds())
                     continue
                 backoff.reset()
@@ -66,7 +66,8 @@ class DueChecks:
         try:
             await self._look(check)
         except ERRORS as error:
-            _raise_unless_it_passes(error)
+            _raise_if_it_is_ours(error)
+            log.warning("not settled, tried again", extra={"did": check.did, "of": self._table, "error": str(error)})
 
     async def _claim(self, most: int) -> list[Check]:
         async with self._database.transaction() as session:
@@ -74,8 +75,8 @@ class DueChecks:
         return [Check(row["did"], row["time"], row["attempts"]) for row in rows]
 
 
-def _raise_unless_it_passes(error: BaseException) -> None:
-    if verdict(error) is not Verdict.WAIT:
+def _raise_if_it_is_ours(error: BaseException) -> None:
+    if verdict(error) is Verdict.STOP:
         raise error
 
 

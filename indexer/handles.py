@@ -2,8 +2,6 @@
 
 import logging
 
-import asyncpg
-
 from common.errors import BadInput, GiveUp, TryLater
 from common.identity import Identities
 from common.retry import jittered
@@ -30,21 +28,19 @@ class HandleLookup:
         try:
             handle = await self._verified_handle(check.did)
         except (TryLater, BadInput, GiveUp) as failure:
-            metrics.ACCOUNT_TASKS.labels("handle", "failed").inc()
             wait = jittered(check.attempts + 1, 10.0, LONGEST_WAIT_SECONDS)
             log.info("handle not looked up", extra={"did": check.did, "error": str(failure), "seconds": wait})
             async with self._database.transaction() as session:
                 await postpone(session, TABLE, check, wait)
+            metrics.ACCOUNT_TASKS.labels("handle", "failed").inc()
             return
+        await self.write(check, handle)
         metrics.ACCOUNT_TASKS.labels("handle", "verified" if handle else "unverified").inc()
-        try:
-            await self.write(check, handle)
-        except asyncpg.UniqueViolationError:  # somebody was given this handle at the same moment; now they hold it
-            await self.write(check, handle)
 
     async def write(self, check: Check, handle: str | None) -> None:
         """A handle that somebody else still holds goes to the one for whom it verifies now."""
         async with self._database.transaction() as session:
+            await session.fetch(_CLAIM, handle)
             await settle(session, TABLE, check)  # a batch, too, locks checks before actors
             await session.fetch(_LOCK, check.did, handle)
             await session.execute(_TAKE, check.did, handle)
@@ -58,6 +54,8 @@ class HandleLookup:
         return handle if await self._resolver.did_of(handle) == did else None
 
 
+# of several who are given one handle the next sees that the one before holds it; released with the transaction
+_CLAIM = "SELECT pg_advisory_xact_lock(hashtextextended('sluice handle ' || $1, 0))"
 # in one order for all, or two who swap their handles would wait for each other
 _LOCK = "SELECT did FROM {app}.actor WHERE did = $1 OR handle = $2 ORDER BY did FOR UPDATE"
 _TAKE = "UPDATE {app}.actor SET handle = NULL WHERE handle = $2 AND did <> $1"

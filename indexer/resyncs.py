@@ -34,6 +34,6 @@ class ResyncQueue:
             async with self._database.transaction() as session:
                 await postpone(session, TABLE, check, jittered(check.attempts + 1, 5.0, LONGEST_WAIT_SECONDS))
             return
-        metrics.ACCOUNT_TASKS.labels("resync", "queued").inc()
         async with self._database.transaction() as session:
             await settle(session, TABLE, check)
+        metrics.ACCOUNT_TASKS.labels("resync", "queued").inc()

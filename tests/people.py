@@ -34,11 +34,17 @@ class Directory:
     def url(self) -> str:
         return f"http://{self.origin}"
 
+    @property
+    def own_did(self) -> str:
+        """Of somebody whose document this server itself has."""
+        return "did:web:" + self.origin.replace(":", "%3A")
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         routes = (
             web.get("/xrpc/com.atproto.identity.resolveHandle", self.resolve),
             web.get("/xrpc/com.atproto.sync.getLatestCommit", self.latest_commit),
+            web.get("/.well-known/did.json", self.document),
             web.get("/{did}", self.document),
         )
         async with serving(*routes) as self.origin:
@@ -53,13 +59,15 @@ class Directory:
             self.handles[handle.lower()] = did
 
     async def document(self, request: web.Request) -> web.Response:
-        return self._answer(request, request.match_info["did"], self.documents.get(request.match_info["did"]), "")
+        did = request.match_info.get("did", self.own_did)
+        return self._answer(request, did, self.documents.get(did), "")
 
     async def resolve(self, request: web.Request) -> web.Response:
         did = self.handles.get(request.query["handle"])
         return self._answer(request, "resolveHandle", {"did": did} if did else None, "HandleNotFound")
 
     async def latest_commit(self, request: web.Request) -> web.Response:
+        self.asked[f"getLatestCommit of {request.query['did']}"] += 1
         return self._answer(request, "getLatestCommit", {"cid": "x", "rev": "y"}, "RepoNotFound")
 
     def _answer(self, request: web.Request, what: str, answer: Any, error: str) -> web.Response:

@@ -84,6 +84,13 @@ async def test_an_account_that_its_pds_still_hosts_is_left_alone(
     assert {table: rows for table, rows in after.items() if table != "sluice.repo"} == before
 
 
+async def test_a_pds_is_asked_for_the_did_as_it_is_written(index: Index, directory: Directory, look: Look) -> None:
+    directory.person(directory.own_did)
+    await index.apply(make.account(directory.own_did, 1, active=False, status="deleted"))
+    await look()
+    assert directory.asked[f"getLatestCommit of {directory.own_did}"] == 1
+
+
 @pytest.mark.parametrize("what", ["it has no document", "its document names no server"])
 async def test_an_account_without_a_server_is_gone(what: str, index: Index, directory: Directory, look: Look) -> None:
     if what == "its document names no server":

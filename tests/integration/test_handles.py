@@ -3,14 +3,21 @@
 import asyncio
 from collections import Counter
 
+import asyncpg
 import pytest
 
+from common.identity import Identities
+from common.outbound import Outbound
 from indexer import handles
+from indexer.database import Database
 from indexer.due import Check, DueChecks
+from indexer.handle_resolver import HandleResolver
+from indexer.handles import HandleLookup
 from tests import factories as make
 from tests.factories import ALICE, BOB, POST, moment, snapshot
 from tests.indexing import Index
 from tests.people import Directory, Look, checks, people
+from tests.samples import moved
 from tests.waiting import until
 
 HOUR = 3600.0
@@ -64,6 +71,21 @@ async def test_two_who_swap_their_handles_both_get_them(index: Index, directory:
     await index.apply(make.identity(ALICE, 2), make.identity(BOB, 2))
     await look()
     assert await people(index) == {ALICE: ("two.test", None), BOB: ("one.test", None)}
+
+
+async def test_a_look_counts_once_what_it_found_is_written(index: Index, directory: Directory) -> None:
+    directory.person(ALICE, "alice.test")
+    await index.apply(make.identity(ALICE, 1))
+    async with asyncpg.create_pool(index.url, min_size=0) as closed:
+        pass
+    verified = moved("indexer_account_tasks_total", kind="handle", result="verified")
+    async with Outbound(allow=[directory.origin]) as outbound:
+        identities, resolver = Identities(outbound, directory.url), HandleResolver(outbound, directory.url)
+        with pytest.raises(asyncpg.InterfaceError):
+            await HandleLookup(Database(closed, "bsky"), identities, resolver).look(Check(ALICE, moment(1), 0))
+        assert verified() == 0
+        await HandleLookup(index.database, identities, resolver).look(Check(ALICE, moment(1), 0))
+    assert verified() == 1
 
 
 @pytest.mark.parametrize("refused", [ALICE, "resolveHandle"])
