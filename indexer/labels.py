@@ -13,6 +13,7 @@ from indexer.session import Session, columns
 
 Key = tuple[str, str, str, str]
 Version = tuple[str, int]
+_LONGEST_KEY = 2600  # bytes, of the 2704 that a row of an index can have
 _OF_OTHER_INGESTERS = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9:.]{8,32}) UTC")
 
 
@@ -24,12 +25,18 @@ class LabelCounts:
     removed: int
 
 
-def with_normal_times(event: LabelEvent) -> LabelEvent:
-    """The same event, its times in the one form that can be compared as text. Raises BadInput("bad_entry").
-
-    The AppView casts `exp` to a timestamp without a look at its offset, and fails on what is no time.
+def sorted_out(event: LabelEvent) -> tuple[LabelEvent, list[BadInput]]:
+    """The labels that can be stored, their times in the one form that can be compared as text; and, as values, what is
+    wrong with the others: "bad_entry", "not_storable".
     """
-    return LabelEvent(seq=event.seq, labels=tuple(map(_with_normal_times, event.labels)))
+    kept: list[Label] = []
+    refusals: list[BadInput] = []
+    for label in event.labels:
+        try:
+            kept.append(_storable(label))
+        except BadInput as refusal:
+            refusals.append(refusal)
+    return LabelEvent(seq=event.seq, labels=tuple(kept)), refusals
 
 
 def newest(events: Iterable[LabelEvent]) -> dict[Key, tuple[Version, Label]]:
@@ -60,7 +67,13 @@ async def apply(session: Session, events: Iterable[LabelEvent]) -> LabelCounts:
     return LabelCounts(len(changed) - removed, removed)
 
 
-def _with_normal_times(label: Label) -> Label:
+def _storable(label: Label) -> Label:
+    """The AppView casts `exp` to a timestamp without a look at its offset, and fails on what is no time."""
+    key = "".join((label.src, label.uri, label.cid or "", label.val))
+    if "\x00" in key:
+        raise BadInput("not_storable", "NUL in a text of a label")
+    if len(key.encode()) > _LONGEST_KEY:
+        raise BadInput("not_storable", "a label longer than an index can hold")
     exp = None if label.exp is None else _normal(label.exp)
     return msgspec.structs.replace(label, cts=_normal(label.cts), exp=exp)
 

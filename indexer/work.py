@@ -26,6 +26,7 @@ from indexer import labels, metrics
 from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.dating import FIRST_TIME
+from indexer.dead_letters import DeadLetter
 from indexer.lexicon_formats import is_record_key, normalised
 from indexer.plan import prepare
 
@@ -104,7 +105,7 @@ class LabelWork:
         self._database = database
 
     def decode(self, delivery: Delivery) -> Item:
-        return Item(delivery, labels.with_normal_times(decode_labels(delivery.payload or b"")))
+        return Item(delivery, decode_labels(delivery.payload or b""))
 
     def keeps_order_of(self, item: Item) -> str:
         return ""  # one batch can tell of any number of subjects
@@ -116,9 +117,20 @@ class LabelWork:
         return Portion(items)
 
     async def apply(self, portion: Portion, stream: str) -> None:
-        events = [item.event for item in portion.items if isinstance(item.event, LabelEvent)]
-        counted, rows = await self._database.apply_labels(events)
-        metrics.count_labels(stream, events, counted, rows)
+        """A label that cannot be stored costs none of its siblings; its entry is kept as a dead letter as well."""
+        kept: list[LabelEvent] = []
+        letters: list[DeadLetter] = []
+        for item in portion.items:
+            if isinstance(item.event, LabelEvent):
+                event, refusals = labels.sorted_out(item.event)
+                kept.append(event)
+                if refusals:
+                    why = f"{len(refusals)} of {len(item.event.labels)} labels: {refusals[0].detail}"
+                    letters.append(DeadLetter(stream, item, refusals[0].reason, "", why))
+        counted, rows = await self._database.apply_labels(kept, letters)
+        metrics.count_labels(stream, kept, counted, rows)
+        for letter in letters:
+            metrics.count_dead_letter(letter.reason)
 
     async def settle(self, portion: Portion, stream: str) -> None:
         """Labels concern nobody else."""

@@ -1,6 +1,7 @@
 """Labels: of each the newest stands in its row, withdrawn ones included, whatever came first."""
 
 import asyncio
+import hashlib
 import itertools
 from typing import Any
 
@@ -11,13 +12,11 @@ from redis.asyncio import Redis
 
 from common.events import LABELS_FIELD, Label, LabelEvent, encode_event
 from common.streams import LABEL_LIVE, StreamConsumer
-from indexer.labels import with_normal_times
 from indexer.work import LabelWork
 from indexer.worker import Indexer
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, LABELER, POST, label, labels, moment, uri
 from tests.indexing import Index
-from tests.refusals import refusal
 from tests.samples import sample
 from tests.waiting import until
 
@@ -25,11 +24,18 @@ BOBS = uri(BOB, POST, "b")
 SPAM = label(BOBS, "spam", 1)
 WITHDRAWN = label(BOBS, "spam", 2, neg=True)
 AGAIN = label(BOBS, "spam", 3)
+RUDE = label(BOBS, "rude", 1)
 
 
 async def standing(index: Index) -> list[tuple[str, bool, str]]:
     """(value, whether it is withdrawn, when it was said)"""
     return await index.rows("label", "val", "neg", "cts")
+
+
+async def letters(index: Index) -> list[tuple[str, str, bytes]]:
+    """(reason, what is wrong, the entry)"""
+    rows = await index.pool.fetch("SELECT reason, error, payload FROM sluice_bsky.dead_letter ORDER BY id")
+    return [tuple(row) for row in rows]
 
 
 async def test_a_label_stands_in_its_row(index: Index) -> None:
@@ -122,14 +128,38 @@ async def test_times_stand_in_the_form_that_the_appview_can_read(written: str, s
 
 
 @pytest.mark.parametrize("bad", ["never", "", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "2025-03-01 25 UTC"])
-def test_an_entry_with_a_time_that_is_none_is_refused(bad: str) -> None:
-    for entry in (labels(at(bad)), labels(at(moment(1), exp=bad))):
-        assert refusal(with_normal_times, entry) == "bad_entry"
+async def test_a_time_that_is_none_costs_its_label(bad: str, index: Index) -> None:
+    for refused in (at(bad), at(moment(1), exp=bad)):
+        await index.apply_labels(labels(refused, RUDE))
+    assert await standing(index) == [("rude", False, moment(1))]
+    assert [reason for reason, _, _ in await letters(index)] == ["bad_entry"] * 2
+
+
+TOO_LONG = "at://" + "".join(hashlib.sha512(b"%d" % n).hexdigest() for n in range(50))  # does not shrink
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [label(BOBS, "a\x00b", 1), label(f"{BOBS}\x00", "a", 1), label(BOBS, "a", 1, cid="\x00"), label(TOO_LONG, "a", 1)],
+)
+async def test_a_label_that_cannot_be_stored_costs_none_of_its_siblings(refused: Label, index: Index) -> None:
+    frame = labels(RUDE, refused, SPAM, refused)
+    await index.apply_labels(frame)
+    assert await standing(index) == [("rude", False, moment(1)), ("spam", False, moment(1))]
+    ((reason, error, payload),) = await letters(index)
+    assert (reason, payload) == ("not_storable", encode_event(frame))
+    assert error.startswith("2 of 4 labels: ")
+
+
+async def test_a_label_may_be_as_long_as_an_index_can_hold(index: Index) -> None:
+    await index.apply_labels(labels(label(TOO_LONG[: 2600 - len(LABELER) - 1], "a", 1)))
+    assert await standing(index) == [("a", False, moment(1))]
+    assert await letters(index) == []
 
 
 async def test_labels_differ_by_who_says_what_of_which_version(index: Index) -> None:
     others = [
-        label(BOBS, "rude", 1),
+        RUDE,
         label(ALICE, "spam", 1),
         label(BOBS, "spam", 1, cid=make.cid("x")),
         Label(src=CAROL, uri=BOBS, val="spam", cts=moment(1)),
@@ -211,14 +241,17 @@ async def test_indexers_that_meet_at_the_same_labels_leave_the_newest(index: Ind
 
 
 def counted(name: str) -> float:
-    return sample(f"indexer_labels_{name}_total")
+    return sample(f"indexer_{name}_total")
 
 
 async def test_labels_on_the_stream_are_applied_counted_and_acked(redis: Redis, index: Index) -> None:
-    poison = encode_event(labels(label(ALICE, "a\x00b", 1)))
+    poison = encode_event(labels(label(ALICE, "a\x00b", 1), RUDE))
     for entry in (encode_event(labels(SPAM)), b"{", poison, encode_event(labels(WITHDRAWN))):
         await redis.xadd(LABEL_LIVE, {LABELS_FIELD: entry})
-    before = {name: counted(name) for name in ("processed", "added", "removed")}
+    before = {
+        name: counted(name)
+        for name in (*(f"labels_{it}" for it in ("processed", "added", "removed")), "expected_errors")
+    }
     consumer = StreamConsumer(redis, LABEL_LIVE, "label_group", "indexer_1", field=LABELS_FIELD, batch_size=1)
     indexer = Indexer(consumer, LabelWork(index.database), index.database, lanes=1)
     task = asyncio.create_task(indexer.run(asyncio.Event()))
@@ -229,10 +262,12 @@ async def test_labels_on_the_stream_are_applied_counted_and_acked(redis: Redis, 
     await until(is_drained)
     assert not task.done()
     task.cancel()
-    assert await standing(index) == [("spam", True, moment(2))]
-    letters = await index.pool.fetch("SELECT reason, sqlstate, payload FROM sluice_bsky.dead_letter ORDER BY id")
-    assert [tuple(letter) for letter in letters] == [
-        ("bad_entry", "", b"{"),
-        ("refused_by_postgres", "22021", poison),
+    assert await standing(index) == [("rude", False, moment(1)), ("spam", True, moment(2))]
+    assert [(reason, payload) for reason, _, payload in await letters(index)] == [
+        ("bad_entry", b"{"),
+        ("not_storable", poison),
     ]
-    assert {name: counted(name) - before[name] for name in before} == {"processed": 2, "added": 1, "removed": 1}
+    assert {name: counted(name) - before[name] for name in before} == {
+        **{"labels_processed": 3, "labels_added": 2, "labels_removed": 1},
+        "expected_errors": 2,
+    }
