@@ -98,7 +98,7 @@ def plan(batch: Batch, known: Known, collections: Container[str] = HANDLERS) -> 
             result.outcomes["unknown_collection"] += 1
     for item in batch.superseded:
         _pass(result, known, item, batch)
-        _touch(result, item)
+        _touch(result, known, item)
         result.outcomes["superseded"] += 1
     return result
 
@@ -115,7 +115,7 @@ def _plan_one(result: Plan, known: Known, batch: Batch, uri: str) -> None:
         result.outcomes["written"] += 1
     elif event.rev <= newest:
         _pass(result, known, item, batch)
-        _touch(result, item)
+        _touch(result, known, item)
         result.outcomes["stale"] += 1
     elif is_same:
         result.lifted.append((uri, live.risen_to(event.rev)))
@@ -258,8 +258,11 @@ def remove(result: Plan, uris: list[str]) -> None:
             _remove_rows(result, uri)
 
 
-def _touch(result: Plan, item: Item) -> None:
-    """An older version leaves traces: aggregates that it would have counted towards, rows that are kept as deleted."""
+def _touch(result: Plan, known: Known, item: Item) -> None:
+    """An older version leaves traces: aggregates that it would have counted towards, rows that are kept as deleted.
+
+    The rows that are kept go with an account, the aggregates stay.
+    """
     event = item.event
     if not isinstance(event, CreateEvent | UpdateEvent) or event.collection not in HANDLERS:
         return
@@ -268,8 +271,9 @@ def _touch(result: Plan, item: Item) -> None:
         return
     rows = version.rows
     result.touched.update(key for row in rows for key in counted_keys(row))
+    went_with_its_account = event.did in known.removed and event.rev <= known.floors[event.did]
     for row in rows:
-        if row.table.deleted_at:
+        if row.table.deleted_at and not went_with_its_account:
             result.ghosts[tuple(row[column] for column in row.table.key)] = row.marked_deleted(normalised(event.time))
 
 

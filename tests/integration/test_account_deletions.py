@@ -24,6 +24,7 @@ async def with_a_past(index: Index) -> None:
         *(make.create(ALICE, "q", make.quote(bobs), 3), make.create(ALICE, "l", make.like(bobs), 4)),
         *(make.create(ALICE, "f", make.follow(BOB), 5), make.create(ALICE, "self", make.profile("Alice"), 6)),
         *(make.create(ALICE, "p", make.repost(bobs), 7), make.delete(ALICE, LIKE, "gone", 8)),
+        *(make.create(ALICE, "o", make.reply(alices), 8), make.delete(ALICE, POST, "o", 9)),
         *(make.create(BOB, "b", make.post("bob"), 1), make.create(BOB, "l", make.like(alices), 9)),
         *(make.create(CAROL, "f", make.follow(ALICE), 9), make.create(CAROL, "l", make.like(bobs), 9)),
     )

@@ -253,6 +253,16 @@ def test_what_was_there_and_went_leaves_the_aggregates_that_it_counted_towards(
     assert touched(planned(event)) == set()
 
 
+def test_what_went_with_its_account_leaves_no_ghosts() -> None:
+    value, gone = make.reply(URI), Known({}, {}, {ALICE: rev(5)}, frozenset({ALICE}))
+    for at, known, ghosts in ((1, floor(5), 1), (1, gone, 0), (6, gone, 1)):
+        wrote, deleted = make.create(ALICE, "r", value, at), make.delete(ALICE, POST, "r", at + 1)
+        result = planned(wrote, deleted, known=known)
+        assert len(result.ghosts) == ghosts
+        assert touched(result) == {("post_agg", "replyCount", URI), ("profile_agg", "postsCount", ALICE)}
+    assert not planned(make.create(ALICE, "r", value, 1), known=gone).ghosts
+
+
 def test_an_account_that_goes_takes_all_its_records() -> None:
     result = Plan()
     remove(result, [uri(ALICE, LIKE, "b"), URI, uri(ALICE, "com.example.thing", "c")])
