@@ -166,8 +166,7 @@ LEFT JOIN LATERAL (
     ON follow.creator = one AND "subjectDid" = other AND "indexedAt" <= asked.time
   UNION ALL
   SELECT one FROM unnest(ARRAY[replier, author], ARRAY[author, replier]) AS pair(one, other) JOIN {own}.life
-    ON life.uri >= 'at://' || one || '/app.bsky.graph.follow/'
-    AND life.uri < 'at://' || one || '/app.bsky.graph.follow0'
+    ON split_part(life.uri, '/', 3) = one AND split_part(life.uri, '/', 4) = 'app.bsky.graph.follow'
     AND since <= asked.time AND until > asked.time AND says::json ->> 'subject' = other
 ) AS tie ON true
 GROUP BY post
@@ -179,8 +178,7 @@ JOIN {app}.list_item ON "listUri" = asked.list AND "subjectDid" = person AND "in
 UNION ALL
 SELECT asked.post, asked.list
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS asked(post, person, list, time)
-JOIN {own}.life ON life.uri >= 'at://' || split_part(asked.list, '/', 3) || '/app.bsky.graph.listitem/'
-  AND life.uri < 'at://' || split_part(asked.list, '/', 3) || '/app.bsky.graph.listitem0'
-  AND since <= asked.time AND until > asked.time
+JOIN {own}.life ON split_part(life.uri, '/', 3) = split_part(asked.list, '/', 3)
+  AND split_part(life.uri, '/', 4) = 'app.bsky.graph.listitem' AND since <= asked.time AND until > asked.time
   AND says::json ->> 'list' = asked.list AND says::json ->> 'subject' = person
 """

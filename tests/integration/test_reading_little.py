@@ -92,6 +92,29 @@ async def test_a_batch_reads_little_of_large_tables(index: Index) -> None:
     assert await rows_read(index) - before < len(STRANGERS)  # less than one row of each kind for every stranger
 
 
+async def test_who_was_let_in_is_found_among_all_who_ever_were(index: Index) -> None:
+    """BOB followed ALICE when he replied, CAROL was on her list; both of them and many others are not any more."""
+    root, members = uri(ALICE, POST, "a"), uri(ALICE, LIST, "l")
+    rules = [{"$type": f"{THREAD_GATE}#followerRule"}, {"$type": f"{THREAD_GATE}#listRule", "list": members}]
+    await index.apply(make.create(ALICE, "a", make.post(), 1))
+    await index.apply(make.create(ALICE, "a", make.record(THREAD_GATE, post=root, allow=rules), 2))
+    for number, who in enumerate([*STRANGERS, ALICE, CAROL]):
+        item = make.record(LIST_ITEM, subject=who, list=members)
+        await index.apply(
+            make.create(BOB, f"f{number}", make.follow(who), 3), make.create(ALICE, f"i{number}", item, 3)
+        )
+    for number in range(len(STRANGERS) + 2):
+        await index.apply(
+            make.delete(BOB, make.FOLLOW, f"f{number}", 9), make.delete(ALICE, LIST_ITEM, f"i{number}", 9)
+        )
+    await index.pool.execute("VACUUM ANALYZE")
+    before = await rows_read(index)
+    await index.apply(*(make.create(who, "r", make.reply(root), 5) for who in (BOB, CAROL, did("stranger"))))
+    flags = dict(await index.rows("post", "creator", "violatesThreadGate"))
+    assert flags == {ALICE: None, BOB: None, CAROL: None, did("stranger"): True}
+    assert await rows_read(index) - before < len(STRANGERS)
+
+
 async def test_what_is_looked_up_and_removed_reads_little(index: Index) -> None:
     await index.apply(*crowd(), make.create(ALICE, "a", make.post(), 1), make.create(ALICE, "f", make.follow(BOB), 2))
     await index.apply_labels(*(make.labels(make.label(who, "spam", 1)) for who in STRANGERS))
