@@ -15,6 +15,7 @@ from common.events import LabelEvent
 from common.syntax import collection_of
 from indexer import (
     actors,
+    announcements,
     counts,
     dead_letters,
     duplicates,
@@ -156,6 +157,7 @@ async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
     await notices.tell(
         session, [row for uri in sorted(deltas.gained & notifications.keys()) for row in notifications[uri]]
     )
+    await announcements.announce(session, wanted.announcements)
     deltas.touch(wanted.touched)
 
 

@@ -86,8 +86,9 @@ class RecordHandler:
 
     `rows` may raise BadInput for rules that the lexicon cannot say. `notifications` are those that need to look at
     no other record; a post's do (threads.py), and
-    `concerns_others` says which ones' place among others must be worked out for that. `metric` is the name under which
-    the daemon's metrics count this type. `since` is the first AppView that has it, if the oldest does not.
+    `concerns_others` says which ones' place among others must be worked out for that. `announcements` are notifications
+    that later versions do not repeat, and that stay. `metric` is the name under which the daemon's metrics count this
+    type. `since` is the first AppView that has it, if the oldest does not.
     """
 
     collection: str
@@ -95,5 +96,6 @@ class RecordHandler:
     rows: Callable[[Record], Iterable[Row]] = lambda record: ()
     notifications: Callable[[Record], Iterable[Row]] = lambda record: ()
     concerns_others: Callable[[Record], bool] = lambda record: False
+    announcements: Callable[[Record], Iterable[Row]] = lambda record: ()
     metric: str = "other"
     since: str = ""

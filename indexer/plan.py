@@ -18,7 +18,7 @@ from indexer.lives import REMEMBERED, Life, end, life
 from indexer.records import HANDLERS
 from indexer.tables import Counter as TableCounter
 from indexer.tables import Row, Table
-from indexer.version import RecordRow, Version, version_of
+from indexer.version import Announcement, RecordRow, Version, version_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Plan:
     rewritten: list[RecordRow] = field(default_factory=list)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
     notifications: dict[str, Sequence[Row]] = field(default_factory=dict)
+    announcements: list[Announcement] = field(default_factory=list)
     unplaced: dict[str, str | None] = field(default_factory=dict)
     removed: dict[Table, list[str]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
@@ -179,6 +180,7 @@ def _add(result: Plan, uri: str, version: Version, staying: Container[Table] = (
         result.unplaced[uri] = version.thread
     if version.notifications:
         result.notifications[uri] = version.notifications
+    result.announcements += version.announcements
 
 
 def _plan_absence(result: Plan, uri: str, event: RecordEvent, *, was_live: bool) -> None:
@@ -259,9 +261,8 @@ def remove(result: Plan, uris: list[str]) -> None:
 
 
 def _touch(result: Plan, known: Known, item: Item) -> None:
-    """An older version leaves traces: aggregates that it would have counted towards, rows that are kept as deleted.
-
-    The rows that are kept go with an account, the aggregates stay.
+    """An older version leaves traces: aggregates that it would have counted towards, and, unless its account is gone,
+    what it announced and rows that are kept as deleted.
     """
     event = item.event
     if not isinstance(event, CreateEvent | UpdateEvent) or event.collection not in HANDLERS:
@@ -271,9 +272,11 @@ def _touch(result: Plan, known: Known, item: Item) -> None:
         return
     rows = version.rows
     result.touched.update(key for row in rows for key in counted_keys(row))
-    went_with_its_account = event.did in known.removed and event.rev <= known.floors[event.did]
+    if event.did in known.removed and event.rev <= known.floors[event.did]:
+        return
+    result.announcements += version.announcements
     for row in rows:
-        if row.table.deleted_at and not went_with_its_account:
+        if row.table.deleted_at:
             result.ghosts[tuple(row[column] for column in row.table.key)] = row.marked_deleted(normalised(event.time))
 
 

@@ -7,7 +7,7 @@ import orjson
 from msgspec import Struct
 
 from common.errors import BadInput
-from common.events import WrittenEvent
+from common.events import SEQ_BACKFILL, WrittenEvent
 from indexer.dating import dated, stored_rev
 from indexer.handler import Record
 from indexer.lexicon import validator
@@ -33,6 +33,16 @@ class RecordRow(Struct, frozen=True):
     rev: str
 
 
+class Announcement(Struct, frozen=True):
+    """A notification that the first version of a record makes.
+
+    `undated`: the time that it had until this live event came; None if it has still to come (dating.py).
+    """
+
+    row: Row
+    undated: str | None
+
+
 class Version(Struct, frozen=True):
     """`notifications` are those that look at no other record. `concerns_others`: to be settled (settlement.py).
 
@@ -42,6 +52,7 @@ class Version(Struct, frozen=True):
     record: RecordRow
     rows: Sequence[Row]
     notifications: Sequence[Row]
+    announcements: Sequence[Announcement]
     concerns_others: bool
     thread: str | None
 
@@ -58,9 +69,11 @@ def version_of(event: WrittenEvent, uri: str) -> Version | BadInput:
         rows = list(handler.rows(record))
         _refuse_nul(rows)
         row = RecordRow(uri, event.cid, event.did, text.decode(), record.indexed_at, stored_rev(event))
+        undated = record.created_at if event.seq != SEQ_BACKFILL else None
+        announcements = [Announcement(told, undated) for told in handler.announcements(record)]
         concerns_others = handler.concerns_others(record)
         thread = record.optional_text("reply", "root", "uri") if concerns_others else None
-        return Version(row, rows, list(handler.notifications(record)), concerns_others, thread)
+        return Version(row, rows, list(handler.notifications(record)), announcements, concerns_others, thread)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return BadInput("invalid_record", str(error))
     except BadInput as refusal:

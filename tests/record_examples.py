@@ -138,6 +138,7 @@ EXAMPLES: dict[str, Example] = {
         reply={"root": ref(ROOT_URI), "parent": ref(POST_URI)},
     ),
     "post with images": _post(IMAGES, {"post_embed_image": IMAGE_ROWS}),
+    "post with no images": _post(IMAGES | {"images": []}, {}),
     "post with a gallery that holds a stranger": _post(
         {
             "$type": "app.bsky.embed.gallery",

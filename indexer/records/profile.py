@@ -21,7 +21,6 @@ PROFILE = Table(
         "createdAt",
         "indexedAt",
     ),
-    notifies=True,
 )
 
 
@@ -43,7 +42,7 @@ def rows(record: Record) -> Iterator[Row]:
     )
 
 
-def notifications(record: Record) -> Iterator[Row]:
+def announcements(record: Record) -> Iterator[Row]:
     """Whose starter pack brought them here."""
     pack = record.optional_text("joinedViaStarterPack", "uri")
     if pack and record.rkey == "self":
@@ -51,4 +50,4 @@ def notifications(record: Record) -> Iterator[Row]:
         yield notification(record, to=to, reason="starterpack-joined", about=pack, sort_at=record.indexed_at)
 
 
-HANDLER = RecordHandler("app.bsky.actor.profile", (PROFILE,), rows, notifications, metric="profile")
+HANDLER = RecordHandler("app.bsky.actor.profile", (PROFILE,), rows, announcements=announcements, metric="profile")

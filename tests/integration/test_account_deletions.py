@@ -13,6 +13,7 @@ from tests.indexing import Index
 from tests.people import Directory, Look, checks, people
 from tests.samples import moved
 
+JOINED = make.profile("Alice", joinedViaStarterPack=make.ref(uri(BOB, "app.bsky.graph.starterpack", "s")))
 DELETED = make.account(ALICE, 100, active=False, status="deleted")
 
 
@@ -22,7 +23,7 @@ async def with_a_past(index: Index) -> None:
     await index.apply(
         *(make.create(ALICE, "a", make.post(), 1), make.create(ALICE, "r", make.reply(bobs), 2)),
         *(make.create(ALICE, "q", make.quote(bobs), 3), make.create(ALICE, "l", make.like(bobs), 4)),
-        *(make.create(ALICE, "f", make.follow(BOB), 5), make.create(ALICE, "self", make.profile("Alice"), 6)),
+        *(make.create(ALICE, "f", make.follow(BOB), 5), make.create(ALICE, "self", JOINED, 6)),
         *(make.create(ALICE, "p", make.repost(bobs), 7), make.delete(ALICE, LIKE, "gone", 8)),
         *(make.create(ALICE, "o", make.reply(alices), 8), make.delete(ALICE, POST, "o", 9)),
         *(make.create(BOB, "b", make.post("bob"), 1), make.create(BOB, "l", make.like(alices), 9)),

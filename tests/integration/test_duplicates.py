@@ -103,6 +103,22 @@ async def test_a_duplicate_that_goes_changes_nothing_else(index: Index) -> None:
     assert await index.count("post_agg", "likeCount", BOBS) == 1
 
 
+@pytest.mark.parametrize("collection", [LIKE, REPOST])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_another_version_of_the_same_post_is_the_same_subject(
+    collection: str, order: tuple[int, int], index: Index
+) -> None:
+    subjects = [{"uri": BOBS, "cid": make.cid(version)} for version in ("first", "second")]
+    events = [
+        make.create(ALICE, "ba"[n], make.record(collection, subject=subject), n + 1)
+        for n, subject in enumerate(subjects)
+    ]
+    await index.apply_each([events[n] for n in order])
+    table = collection.rpartition(".")[2]
+    assert await index.rows(table, "subjectCid") == [make.cid("first")]
+    assert (await holder(index, table), await duplicates(index)) == (["b"], [("a", "b")])
+
+
 async def test_the_same_of_different_people_is_no_duplicate(index: Index) -> None:
     await index.apply(make.create(ALICE, "a", make.like(BOBS), 1), make.create(CAROL, "a", make.like(BOBS), 2))
     assert await index.count("post_agg", "likeCount", BOBS) == 2
