@@ -9,7 +9,7 @@ SHIPPED = Path(__file__).parent.parent / "tests" / "data" / "recordings" / "load
 
 def main() -> None:
     recording = sys.argv[1] if len(sys.argv) > 1 else str(SHIPPED)
-    for bench in ("ingest", "verify", "unpack", "index"):
+    for bench in ("ingest", "verify", "unpack", "index", "statements"):
         print(f"--- {bench}", flush=True)
         subprocess.run([sys.executable, "-m", f"bench.{bench}", *_arguments(bench, recording)], check=True)
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from bench.copy_bound import copy_seconds
 from bench.machine import cpu_seconds, load, peak_rss_mb
 from common.collection_filter import CollectionFilter
-from common.events import EVENT_FIELD, encode_event
+from common.events import EVENT_FIELD, StreamEvent, encode_event
 from common.redis_connection import open_redis
 from common.streams import FIREHOSE_LIVE
 from indexer.migrations import migrate
@@ -40,6 +40,7 @@ async def main(arguments: argparse.Namespace, prepare: Prepare | None = None) ->
         if prepare:
             await prepare(connection)
         events = await fill(redis, arguments.recording)
+        before = await written(connection)
         print(f"{events} events in {FIREHOSE_LIVE}; {load()}")
         children = [await start(arguments, number, redis_url, postgres_url) for number in range(arguments.indexers)]
         seconds, indexer_cpu, postgres_cpu = await measure(redis, children)
@@ -47,11 +48,13 @@ async def main(arguments: argparse.Namespace, prepare: Prepare | None = None) ->
         for child in children:
             child.send_signal(signal.SIGTERM)
             await child.wait()
+        rows, wal = (now - then for now, then in zip(await written(connection), before, strict=True))
         transactions = await connection.fetchval("SELECT sum(xact_commit) FROM pg_stat_database")
         print(
             f"{events / seconds:,.0f} events/s ({seconds:.2f} s); CPU per event: indexer"
             f" {indexer_cpu / events * 1e6:.0f} us, postgres {postgres_cpu / events * 1e6:.0f} us;"
-            f" peak {peak:.0f} MB an indexer; {transactions} transactions; {load()}"
+            f" peak {peak:.0f} MB an indexer; {transactions} transactions; {rows / events:.2f} rows written and"
+            f" {wal / events:,.0f} bytes of WAL an event; {load()}"
         )
         if not prepare:
             copy, rows = await copy_seconds(connection, SCHEMA)
@@ -65,18 +68,28 @@ async def main(arguments: argparse.Namespace, prepare: Prepare | None = None) ->
 
 async def fill(redis: Redis, path: Path) -> int:
     """Everything that the recording's firehose holds, as the ingester would write it."""
-    is_wanted = CollectionFilter(tuple(APPVIEW_COLLECTIONS.split(",")))
-    events = 0
-    with Recording.open(path) as recording:
-        pipe = redis.pipeline(transaction=False)
-        for frame in recording.frames:
-            for event in events_of(frame, is_wanted).events:
-                pipe.xadd(FIREHOSE_LIVE, {EVENT_FIELD: encode_event(event)})
-                events += 1
-            if len(pipe) >= 1000:
-                await pipe.execute()
-        await pipe.execute()
+    pipe, events = redis.pipeline(transaction=False), 0
+    for event in events_in(path):
+        pipe.xadd(FIREHOSE_LIVE, {EVENT_FIELD: encode_event(event)})
+        events += 1
+        if len(pipe) >= 1000:
+            await pipe.execute()
+    await pipe.execute()
     return events
+
+
+def events_in(path: Path) -> Iterator[StreamEvent]:
+    """What the recording's firehose says of the collections that the AppView reads."""
+    is_wanted = CollectionFilter(tuple(APPVIEW_COLLECTIONS.split(",")))
+    with Recording.open(path) as recording:
+        for frame in recording.frames:
+            yield from events_of(frame, is_wanted).events
+
+
+async def written(connection: asyncpg.Connection) -> tuple[int, int]:
+    """Rows written, and bytes of WAL, until now; sessions that are not at their end may still keep their rows back."""
+    rows, wal = await connection.fetchrow(_WRITTEN)
+    return int(rows), int(wal)
 
 
 async def start(
@@ -126,6 +139,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--indexers", type=int, default=1)
     return made
 
+
+_WRITTEN = """
+SELECT sum(tup_inserted + tup_updated + tup_deleted), pg_current_wal_insert_lsn() - '0/0'::pg_lsn FROM pg_stat_database
+"""
 
 if __name__ == "__main__":
     asyncio.run(main(parser(__doc__).parse_args()))
