@@ -10,6 +10,7 @@ from yarl import URL
 
 from common.errors import BadInput, GiveUp
 from common.keys import PublicKey, key_in_document
+from common.public_addresses import host_name
 from common.syntax import is_did
 
 _PLC = re.compile(r"did:plc:[a-z2-7]{24}")
@@ -81,15 +82,19 @@ def _endpoint(document: Mapping[str, Any], did: str, fragment: str, kind: str) -
 
 
 def base_url(text: Any) -> str | None:
-    """Scheme, host and optional port, or None. Whether it may be asked is for common.outbound to say."""
+    """Scheme, host and the port if it is not the usual one, in one spelling; or None.
+
+    Whether it may be asked is for common.outbound to say.
+    """
     if not isinstance(text, str) or len(text) > 512:
         return None
     try:
         url = URL(text)
-        bare = url.scheme in ("http", "https") and url.host and url == url.origin() / ""
+        if url.scheme not in ("http", "https") or not url.host or url != url.origin() / "":
+            return None
+        return str(url.origin().with_host(host_name(url.host)))
     except ValueError:
         return None
-    return str(url.origin()) if bare else None
 
 
 def _key(document: Mapping[str, Any], did: str, fragment: str) -> PublicKey | None:

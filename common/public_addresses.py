@@ -32,18 +32,25 @@ def is_public(address: str) -> bool:
     return ip.version == 4 or ip in _GLOBAL_UNICAST
 
 
+def host_name(spelled: str) -> str:
+    """The one spelling of a host: in lower case, without the dot that makes a name absolute."""
+    return spelled.lower().removesuffix(".")
+
+
 def allow_list(entries: Iterable[str]) -> frozenset[str]:
     """Origins (`host:port`) which may be anywhere and speak plain http. Raises CannotStart."""
+    origins = set()
     for entry in entries:
         host, _, port = entry.rpartition(":")
         if not host or "/" in host or not port.isdecimal():
             raise CannotStart(f"OUTBOUND_ALLOW: {entry!r} is not host:port")
-    return frozenset(entry.lower() for entry in entries)
+        origins.add(f"{host_name(host)}:{port}")
+    return frozenset(origins)
 
 
 def origin_of(url: URL) -> str:
     """`host:port`, as in the allow list."""
-    host = (url.host or "").lower()
+    host = host_name(url.host or "")
     return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
 
 

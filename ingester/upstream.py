@@ -4,17 +4,18 @@ import re
 from dataclasses import dataclass
 
 from common.errors import BadInput, CannotStart
+from common.public_addresses import host_name
 
 _HOST = re.compile(
     r"(?:(?P<scheme>wss?|https?)://)?"
-    r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
+    r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """`host` is the canonical spelling, which stands in cursor keys: lower case, no scheme, a port only if given."""
+    """`host` is the one spelling, which stands in cursor keys: no scheme, a port only if it is not the usual one."""
 
     host: str
     tls: bool
@@ -66,5 +67,7 @@ def _parsed(name: str) -> Upstream | None:
     if match is None or int(match["port"] or 1) not in range(1, 65536):
         return None
     tls = (match["scheme"] or "wss").lower() in ("wss", "https")
-    host = match["host"].lower() + (f":{int(match['port'])}" if match["port"] else "")
-    return Upstream(host, tls, int(match["port"] or (443 if tls else 80)))
+    usual = 443 if tls else 80
+    port = int(match["port"] or usual)
+    host = host_name(match["host"])
+    return Upstream(host if port == usual else f"{host}:{port}", tls, port)

@@ -89,6 +89,9 @@ def test_the_handle_is_the_first_valid_one(names: list[str], handle: str | None)
     [
         ([service(id=f"{DID}#atproto_pds")], "https://pds.example.com"),
         ([service(serviceEndpoint="https://pds.example.com/")], "https://pds.example.com"),
+        ([service(serviceEndpoint="https://PDS.Example.com.:443/")], "https://pds.example.com"),
+        ([service(serviceEndpoint="http://pds.example.com.:443")], "http://pds.example.com:443"),
+        ([service(serviceEndpoint="https://.")], None),
         ([service(serviceEndpoint="http://localhost:2583")], "http://localhost:2583"),
         ([service(type="Other"), service(serviceEndpoint="https://b.test")], "https://b.test"),
         ([service(), service(serviceEndpoint="https://b.test")], "https://pds.example.com"),

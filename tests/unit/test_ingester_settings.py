@@ -101,7 +101,8 @@ def test_the_admin_token_may_come_from_a_file(tmp_path: Path) -> None:
     [
         ("bsky.network", "bsky.network", "wss://bsky.network"),
         ("wss://bsky.network/", "bsky.network", "wss://bsky.network"),
-        ("https://BSKY.network", "bsky.network", "wss://bsky.network"),
+        ("https://BSKY.network.:443", "bsky.network", "wss://bsky.network"),
+        ("ws://bsky.network:443", "bsky.network:443", "ws://bsky.network:443"),
         ("ws://127.0.0.1:2470", "127.0.0.1:2470", "ws://127.0.0.1:2470"),
         ("http://localhost:2470/", "localhost:2470", "ws://localhost:2470"),
         ("ws://[::1]:2470", "[::1]:2470", "ws://[::1]:2470"),

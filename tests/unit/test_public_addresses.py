@@ -88,6 +88,12 @@ def test_an_allow_list_that_cannot_be_meant_stops_the_start(entry: str) -> None:
         allow_list([entry])
 
 
+@pytest.mark.parametrize("entry", ["plc.internal:2582", "PLC.internal.:2582"])
+@pytest.mark.parametrize("url", ["http://plc.internal:2582/a", "http://plc.INTERNAL.:2582/a"])
+def test_an_allowed_host_is_the_same_however_it_is_spelled(entry: str, url: str) -> None:
+    assert checked_url(url, allow_list([entry])).port == 2582
+
+
 def test_the_internet_may_not_redirect_to_an_allowed_origin() -> None:
     allowed = allow_list(["plc.internal:2582"])
     assert redirected(URL("http://plc.internal:2582/a"), "/b", allowed) == URL("http://plc.internal:2582/b")
