@@ -118,7 +118,8 @@ class _Shared:
             seats=_jobs_in_hand(settings.concurrency) // 8,
             permit=self.permits.ask,
         )
-        self.identities = Identities(outbound, settings.plc_url, shared=redis)
+        # as many as repos at once: with fewer, others wait behind questions about accounts at dead hosts
+        self.identities = Identities(outbound, settings.plc_url, shared=redis, questions=settings.concurrency)
 
     def rechecks(self) -> Rechecks:
         return Rechecks(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from common.errors import TryLater
+from common.errors import BadInput, GiveUp, TryLater
 
 LONGEST_WAIT_SECONDS = 3600.0
 MAX_REMEMBERED = 10_000
@@ -16,7 +16,8 @@ Permit = Callable[[str, bool], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Host:
-    turns: asyncio.Semaphore
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    at_once: int = 1
     begun: list[float] = field(default_factory=list)  # when the turns that are not over began, oldest first
     seated: int = 0
     mean_seconds: float = 0.05
@@ -25,6 +26,8 @@ class _Host:
 
 class Hosts:
     """Each host has `at_once` turns, and a few more seats for who waits for one; as many again for what is urgent.
+
+    It has one turn until it has answered: many hosts that do not would take the slots of all others together.
 
     Whoever finds the seats taken is sent away with a time to come back at. These times follow one another as fast as
     the host has been so far; what is urgent comes back before them.
@@ -58,17 +61,27 @@ class Hosts:
                 host.begun.append(started)
                 try:
                     yield
+                except (BadInput, GiveUp):
+                    self._open(host)
+                    raise
+                else:
+                    self._open(host)
                 finally:
                     host.begun.remove(started)
                     host.mean_seconds += (self._clock() - started - host.mean_seconds) / 5
         finally:
             host.seated -= 1
 
+    def _open(self, host: _Host) -> None:
+        for _ in range(self._at_once - host.at_once):
+            host.turns.release()
+        host.at_once = self._at_once
+
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
             if len(self._hosts) >= MAX_REMEMBERED:
                 self._forget_idle()
-            self._hosts[name] = _Host(asyncio.Semaphore(self._at_once))
+            self._hosts[name] = _Host()
         return self._hosts[name]
 
     def _forget_idle(self) -> None:
@@ -81,6 +94,6 @@ class Hosts:
         turn_seconds = max(host.mean_seconds, now - host.begun[0] if host.begun else 0.0)
         if urgent:
             return TryLater("host_busy", name, turn_seconds)
-        pace = EAGERNESS * turn_seconds / self._at_once
+        pace = EAGERNESS * turn_seconds / host.at_once
         host.promised_until = max(now, host.promised_until) + pace
         return TryLater("host_busy", name, min(host.promised_until - now, LONGEST_WAIT_SECONDS))

@@ -1,10 +1,10 @@
 """Repos a second from many slow hosts, and the memory of a backfiller: the whole daemon, a network made here.
 
-python -m bench.backfill [--hosts 200] [--repos 1000] [--concurrency 50] [--dead 0.0]
+python -m bench.backfill [--hosts 200] [--repos 1000] [--concurrency 50] [--dead 0.0] [--look-up MS]
 python -m bench.backfill --large MB   (one repo of this size instead, made on disk: 1,000 MB take some minutes to make)
 Sizes are log-normal (median 40 kB), latencies 20 to 2,000 ms, log-uniform. `--dead` is the share of repos at one host
 that takes connections and never answers: they come on top of the others, which alone are counted. All identities are
-in the shared cache, as after a first look at each; with --look-up the directory is asked, 16 questions at a time.
+in the shared cache, as after a first look at each; with --look-up MS the directory is asked, and takes so long.
 """
 
 import argparse
@@ -43,6 +43,7 @@ class World:
     repos: dict[str, bytes | Path]
     latency: list[float]
     dead: set[str]
+    directory_seconds: float = 0.0
     ports: list[int] = field(default_factory=list)
     plc: int = 0
 
@@ -69,6 +70,7 @@ class World:
         return car.stat().st_size if isinstance(car, Path) else len(car)
 
     async def get_document(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.directory_seconds)
         did = request.match_info["did"]
         endpoint = f"http://127.0.0.1:{self.ports[self.host_of(did)]}"
         service = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": endpoint}
@@ -93,7 +95,7 @@ def world(arguments: argparse.Namespace) -> World:
         size = 1 if number >= count else size  # at the dead host, where nobody will see it
         repos[did] = repo(dict(made(chance, number) for number in range(size)), SIGNER, did=did)
     latency = [0.02 * 100 ** chance.random() for _ in range(hosts + 1)]
-    return World(repos, latency, set(list(repos)[count:]))
+    return World(repos, latency, set(list(repos)[count:]), (arguments.look_up or 0) / 1000)
 
 
 @asynccontextmanager
@@ -124,7 +126,7 @@ async def measure(here: World, arguments: argparse.Namespace) -> None:
     async with served(here), embedded_redis() as url, open_redis(url) as redis:
         for did in random.Random(2).sample(list(here.repos), len(here.repos)):
             await redis.xadd("repo_backfill", {"repo": encode_event(RepoJob(did=did))})
-            if not arguments.look_up:
+            if arguments.look_up is None:
                 await redis.set(f"did:key:{did}", did_key(SIGNER.public))
                 await redis.set(f"did:pds:{did}", f"http://127.0.0.1:{here.ports[here.host_of(did)]}")
         process = await asyncio.create_subprocess_exec(
@@ -178,6 +180,6 @@ if __name__ == "__main__":
     parser.add_argument("--repos", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--dead", type=float, default=0.0)
-    parser.add_argument("--look-up", action="store_true")
+    parser.add_argument("--look-up", type=float)
     parser.add_argument("--large", type=int, default=0)
     asyncio.run(main(parser.parse_args()))

@@ -50,7 +50,9 @@ class Identities:
         *,
         shared: Redis | None = None,
         capacity: int = 20_000,
+        questions: int = DIRECTORY_QUESTIONS,
     ) -> None:
+        """`capacity`: documents remembered; `questions`: how many at a time to the directory of did:plc."""
         self._outbound = outbound
         self._plc_url = plc_url
         self._shared = SharedDocuments(shared, KEPT_SECONDS) if shared is not None else None
@@ -58,7 +60,7 @@ class Identities:
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._under_way: dict[str, asyncio.Event] = {}
         self._outdated: set[str] = set()  # under way, and to be asked for once more
-        self._directory = asyncio.Semaphore(DIRECTORY_QUESTIONS)
+        self._directory = asyncio.Semaphore(questions)
         self._directory_rests_until = 0.0
 
     async def resolve(self, did: str, *, refresh: bool = False) -> DidDocument:

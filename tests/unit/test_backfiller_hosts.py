@@ -1,13 +1,14 @@
 """Turns at a PDS: how many at once, who waits, who is sent away and for how long."""
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 
 import pytest
 
 from backfiller import hosts as hosts_module
 from backfiller.hosts import Hosts
-from common.errors import TryLater
+from common.errors import BadInput, GiveUp, TryLater
 
 
 class Clock:
@@ -34,14 +35,62 @@ async def refused(hosts: Hosts, name: str) -> TryLater:
     return refusal.value
 
 
+async def answered(hosts: Hosts, *names: str) -> Hosts:
+    for name in names:
+        async with hosts.turn(name):
+            pass
+    return hosts
+
+
 async def test_a_host_has_a_few_turns_and_another_host_its_own(clock: Clock) -> None:
-    hosts = Hosts(2, 2, permitted, clock)
+    hosts = await answered(Hosts(2, 2, permitted, clock), "a", "b")
     async with AsyncExitStack() as stack:
         for name in ("a", "a", "b", "b"):
             await stack.enter_async_context(hosts.turn(name))
         assert (await refused(hosts, "a")).reason == "host_busy"
     async with hosts.turn("a"):
         pass
+
+
+async def begun_together(hosts: Hosts, count: int) -> int:
+    """How many of so many turns at one host begin before any is over."""
+    begun = 0
+
+    async def take() -> None:
+        nonlocal begun
+        async with hosts.turn("a"):
+            begun += 1
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(take()) for _ in range(count)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return begun
+
+
+async def test_a_host_that_has_not_answered_has_one_turn(clock: Clock) -> None:
+    hosts = Hosts(4, 8, permitted, clock)
+    assert await begun_together(hosts, 8) == 1
+    with pytest.raises(TryLater):
+        async with hosts.turn("a"):
+            raise TryLater("timeout")
+    assert await begun_together(hosts, 8) == 1
+
+
+@pytest.mark.parametrize("answer", [None, GiveUp("repo_not_found"), BadInput("bad_car")], ids=str)
+async def test_a_host_that_has_answered_whatever_it_was_has_all_its_turns(
+    answer: Exception | None, clock: Clock
+) -> None:
+    hosts = Hosts(4, 8, permitted, clock)
+    for _ in range(2):
+        with contextlib.suppress(GiveUp, BadInput):
+            async with hosts.turn("a"):
+                if answer:
+                    raise answer
+    assert await begun_together(hosts, 8) == 4
 
 
 async def test_some_wait_for_their_turn_and_get_it(clock: Clock) -> None:
@@ -72,9 +121,9 @@ async def test_who_is_sent_away_comes_back_one_after_the_other_at_the_pace_of_th
 
 
 async def test_a_host_that_hangs_is_slow_before_its_first_turn_is_over(clock: Clock) -> None:
-    hosts = Hosts(2, 2, permitted, clock)
+    hosts = await answered(Hosts(2, 2, permitted, clock), "a")
     async with hosts.turn("a"), hosts.turn("a"):
-        assert (await refused(hosts, "a")).seconds == pytest.approx(0.02)
+        assert (await refused(hosts, "a")).seconds == pytest.approx(0.016)
         clock.now += 30.0
         assert (await refused(hosts, "a")).seconds == pytest.approx(12.0)
 
