@@ -200,7 +200,7 @@ async def test_a_dead_host_with_half_of_all_repos_costs_the_others_nothing(
             await until(all_good_ones_are_out)
             await until(lambda: metric("backfiller_deferrals_total", reason="host_down") - before[1] >= len(dead) // 2)
             assert metric("backfiller_hosts_left_alone", state="down") == 1
-        assert asked <= permits_module.DOWN_AFTER_FAULTS + 4  # those that were under way when it was found out
+        assert asked == permits_module.DOWN_AFTER_FAULTS
         assert metric("backfiller_repos_failed_total") - before[0] == asked
     assert await redis.xlen(DLQ) == 0
     assert await redis.xlen(INPUT) + await redis.zcard(f"{INPUT}:parked") == len(dead)
