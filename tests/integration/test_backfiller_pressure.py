@@ -39,8 +39,10 @@ from tests.backfilling import (
     no_entries,
     ours,
     output,
+    refusal,
     silence,
 )
+from tests.signed_repos import Signer
 from tests.waiting import until
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -116,15 +118,18 @@ async def test_repos_that_find_no_room_in_memory_go_to_disk(
         return metric("backfiller_bytes_in_hand", where="memory"), metric("backfiller_bytes_in_hand", where="disk")
 
     async with host() as pds:
+        pds.serve_made(DID, Signer(), refusal("RepoNotFound"))
         for did in sizes:
             pds.serve(basic, did, hesitate)
-        await enqueue(redis, sizes)
+        await enqueue(redis, [DID])
         small = {
             "BACKFILLER_MEMORY_BYTES": str(8 * min(sizes.values())),
             "BACKFILLER_HOST_CONCURRENCY": "99",
             "BACKFILLER_SPOOL_FOLDER": str(tmp_path),
         }
         async with backfiller(environment(redis_url, pds.url, **small)):
+            await until(lambda: idle(redis))  # it has answered: from now on it has all its turns
+            await enqueue(redis, sizes)
             await until(lambda: sum(in_hand()) == sum(sizes.values()) - len(sizes))
             memory, disk = in_hand()
             assert memory <= 8 * min(sizes.values())

@@ -120,12 +120,29 @@ async def test_who_is_sent_away_comes_back_one_after_the_other_at_the_pace_of_th
     assert max(waits) == 3600.0
 
 
-async def test_a_host_that_hangs_is_slow_before_its_first_turn_is_over(clock: Clock) -> None:
+async def test_a_host_that_hangs_is_as_slow_as_its_oldest_turn_that_is_not_over(clock: Clock) -> None:
     hosts = await answered(Hosts(2, 2, permitted, clock), "a")
-    async with hosts.turn("a"), hosts.turn("a"):
-        assert (await refused(hosts, "a")).seconds == pytest.approx(0.016)
-        clock.now += 30.0
+    async with AsyncExitStack() as later:
+        async with hosts.turn("a"):
+            clock.now += 30.0
+            await later.enter_async_context(hosts.turn("a"))
+            clock.now += 10.0
+            assert (await refused(hosts, "a")).seconds == pytest.approx(16.0)
+        await later.enter_async_context(hosts.turn("a"))
+        clock.now += 20.0
         assert (await refused(hosts, "a")).seconds == pytest.approx(12.0)
+
+
+async def test_a_host_that_hangs_from_the_first_is_waited_for_by_one_after_the_other(clock: Clock) -> None:
+    hosts = Hosts(4, 4, permitted, clock)
+    async with hosts.turn("a"):
+        waiting = [asyncio.create_task(refused(hosts, "a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        clock.now += 10.0
+        assert (await refused(hosts, "a")).seconds == pytest.approx(8.0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
 
 
 async def test_a_turn_that_fails_counts_for_the_pace_too(clock: Clock) -> None:

@@ -17,6 +17,7 @@ def test_a_batch_is_bounded_in_entries() -> None:
 def test_a_batch_is_bounded_in_bytes_and_never_empty_before_the_end() -> None:
     drawn = payloads(5, 1000)
     assert [len(next_of(drawn, 10, 2000)) for _ in range(4)] == [2, 2, 1, 0]
+    assert len(next_of(payloads(5, 999), 10, 2000)) == 2  # 1,000 bytes each: full to the byte
     assert [len(next_of(payloads(5, 1000), 10, 1)) for _ in range(2)] == [1, 1]
 
 
