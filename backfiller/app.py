@@ -74,6 +74,7 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
         settings.firehose_stream,
         settings.high_water_mark,
         memory_share=settings.memory_share,
+        backfills=settings.backfill_stream,
         on_pressure=metrics.pressure,
     )
     shared = _Shared(settings, redis, threads, room, outbound)
@@ -200,4 +201,9 @@ def _gauges(settings: Settings, redis: Redis) -> StreamGauges:
     HIGH_WATER.labels(settings.firehose_stream).set(settings.high_water_mark)
     inputs = dict.fromkeys(_at_once(settings), settings.group)
     streams = {**inputs, settings.firehose_stream: None, settings.dlq_stream: None}
-    return StreamGauges(redis, streams, on_sample=partial(metrics.sampled, tuple(inputs), settings.firehose_stream))
+    return StreamGauges(
+        redis,
+        streams,
+        backfills=settings.backfill_stream,
+        on_sample=partial(metrics.sampled, tuple(inputs), settings.firehose_stream),
+    )

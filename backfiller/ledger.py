@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from backfiller.outcomes import DONE
 from common.collection_filter import CollectionFilter
 from common.redis_connection import outlast
+from common.standing import outcome_counts_key, rechecks_key
 
 BUCKETS = 1 << 20
 DEAD_LETTERED = "dead_lettered"
@@ -74,8 +75,8 @@ class Ledger:
     def __init__(self, redis: Redis, stream: str) -> None:
         self._redis = redis
         self._stream = stream
-        self.counts_key = f"{stream}:outcomes"
-        self.recheck_key = f"{stream}:recheck"
+        self.counts_key = outcome_counts_key(stream)
+        self.recheck_key = rechecks_key(stream)
         self._write = redis.register_script(f"{WRITE_ENTRY} write_entry(KEYS[1], KEYS[2], ARGV[1], ARGV[2])")
 
     def bucket(self, did: str) -> str:

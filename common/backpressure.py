@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from redis.asyncio import Redis
 
-from common.chain import BYTES_PER_REPO, KEY
 from common.daemon import stopped_within
 from common.redis_connection import outlast
+from common.standing import BACKFILLS, standing_bytes
 
 POLL_SECONDS = 0.1
 MEMORY_POLL_SECONDS = 1.0
@@ -25,7 +25,8 @@ class Room:
     80 % of the mark and 10 points below the share, so that the two sides do not flap. The length is the
     work not yet done (acked entries are deleted), so a full stream drains as its consumers work.
 
-    What is known of repos stands in the same memory and never drains: the share is of what that leaves.
+    What is known of repos and of their backfills stands in the same memory and never drains: the share is of what
+    that leaves. `backfills` is the stream that names the backfillers' ledger.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Room:
         high_water_mark: int,
         *,
         memory_share: float = 0.8,
+        backfills: str = BACKFILLS,
         on_pressure: Callable[[str, bool, float], None] = lambda stream, active, seconds: None,
     ) -> None:
         self.stream = stream
         self.high_water_mark = high_water_mark
         self._redis = redis
         self._memory_share = memory_share
+        self._backfills = backfills
         self._on_pressure = on_pressure
         self._length: int | None = None
         self._used_share = 0.0
@@ -102,23 +105,18 @@ class Room:
         info = await outlast(stop, lambda: self._redis.info("memory"))
         if info is None:
             return False
-        standing = await outlast(stop, self._standing_bytes)
+        standing = await outlast(stop, lambda: standing_bytes(self._redis, self._backfills))
         if standing is None:
             return False
         self._used_share = self._share(info["used_memory"], info.get("maxmemory", 0), standing)
         self._memory_known_until = time.monotonic() + MEMORY_POLL_SECONDS
         return True
 
-    async def _standing_bytes(self) -> int:
-        """At least so much is taken by what is known of repos."""
-        (repos,) = await self._redis.hmget(KEY, ["repos"])
-        return int(repos or 0) * BYTES_PER_REPO
-
     def _share(self, used: int, limit: int, standing: int) -> float:
         if not limit:
             return 0.0
         if standing > limit * MOST_STANDING and not self._complained:
             self._complained = True
-            fields = {"maxmemory": limit, "repos_bytes": standing}
-            log.error("redis has little room beside what it knows of repos: raise its maxmemory", extra=fields)
+            fields = {"maxmemory": limit, "standing_bytes": standing}
+            log.error("redis has little room beside what never drains from it: raise its maxmemory", extra=fields)
         return (used - standing) / (limit - standing) if standing < limit else 1.0

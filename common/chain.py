@@ -18,7 +18,6 @@ from common.syntax import tid_of, tid_value
 KEY = "repo_chain"
 BUCKETS = 1 << 18  # 43 million repos are 164 to a bucket, which Redis packs densely up to 512
 OTHER_BUCKETS = 1 << 8  # for DIDs that are not did:plc, whose fields are their text
-BYTES_PER_REPO = 45  # the least that Redis needs for one; 67 when its account has been told of (docs/decisions/0010)
 
 NO_STEP = b"-"
 NO_VERDICT = "-"

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from common.daemon import stopped_within
 from common.dependencies import answering
 from common.redis_connection import code_of, is_outage
+from common.standing import BACKFILLS, standing_bytes
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,11 @@ LAG_SECONDS = Gauge(
     ["stream", "group"],
 )
 HIGH_WATER = Gauge("sluice_stream_high_water", "Length at which writers wait.", ["stream"])
-MEMORY = Gauge("sluice_redis_memory_bytes", "Memory that Redis uses, and its maxmemory where it has one.", ["kind"])
+MEMORY = Gauge(
+    "sluice_redis_memory_bytes",
+    "Of Redis: used, what of that never drains (standing, at least), and maxmemory where it has one (max).",
+    ["kind"],
+)
 POOL = Gauge("sluice_redis_pool_connections", "Connections to Redis: busy, or idle in the pool.", ["state"])
 
 
@@ -62,12 +67,17 @@ class StreamGauges:
         groups: Mapping[str, str | None],
         *,
         interval_seconds: float = 2.0,
+        backfills: str = BACKFILLS,
         on_sample: Callable[[Mapping[str, StreamSample]], None] = lambda samples: None,
     ) -> None:
-        """`groups`: stream name -> its consumer group, or None where this daemon only writes."""
+        """`groups`: stream name -> its consumer group, or None where this daemon only writes.
+
+        `backfills` names the ledger of the backfillers, as for a Room.
+        """
         self._redis = redis
         self._groups = groups
         self._interval_seconds = interval_seconds
+        self._backfills = backfills
         self._on_sample = on_sample
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -111,6 +121,7 @@ class StreamGauges:
     async def _sample_memory(self) -> None:
         memory = await self._redis.info("memory")
         MEMORY.labels("used").set(memory["used_memory"])
+        MEMORY.labels("standing").set(await standing_bytes(self._redis, self._backfills))
         if limit := memory.get("maxmemory"):
             MEMORY.labels("max").set(limit)
         pool = self._redis.connection_pool

@@ -39,7 +39,13 @@ class BackfillQueue:
         self._reason = reason
         self._force = force
         self.stream = settings.high_stream if priority == "high" else settings.backfill_stream
-        room = Room(redis, self.stream, QUEUE_HIGH_WATER, memory_share=settings.memory_share)
+        room = Room(
+            redis,
+            self.stream,
+            QUEUE_HIGH_WATER,
+            memory_share=settings.memory_share,
+            backfills=settings.backfill_stream,
+        )
         self._writer = StreamWriter(redis, self.stream, JOB_FIELD, room)
         self._stop = asyncio.Event()
 

@@ -40,7 +40,13 @@ class CarLoader:
     """What was loaded already, at the same rev and with the same collections, is not loaded again."""
 
     def __init__(self, redis: Redis, settings: Settings, outbound: Outbound) -> None:
-        room = Room(redis, settings.firehose_stream, settings.high_water_mark, memory_share=settings.memory_share)
+        room = Room(
+            redis,
+            settings.firehose_stream,
+            settings.high_water_mark,
+            memory_share=settings.memory_share,
+            backfills=settings.backfill_stream,
+        )
         self._ledger = Ledger(redis, settings.backfill_stream)
         self._identities = Identities(outbound, settings.plc_url)
         self._collections = collections_of(settings)

@@ -155,8 +155,9 @@ RESOURCES = Row(
         ),
         graph(
             "Redis memory",
-            "Writers wait at 80 % of what the knowledge of repos leaves of the limit.",
+            "Writers wait at 80 % of what is left of the limit beside what never drains: what is known of each repo.",
             Query('max(sluice_redis_memory_bytes{kind="used"})', "used"),
+            Query('max(sluice_redis_memory_bytes{kind="standing"})', "never drains"),
             Query('max(sluice_redis_memory_bytes{kind="max"})', "limit"),
             unit="bytes",
             width=6,

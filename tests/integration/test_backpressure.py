@@ -1,6 +1,7 @@
 """Backpressure: a writer waits when a stream or Redis is full, goes on when there is room, and loses nothing."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from backfiller.ledger import Entry, Ledger
 from common.backpressure import Room
-from common.chain import BYTES_PER_REPO
+from common.standing import BYTES_PER_OUTCOME, BYTES_PER_REPO, standing_bytes
 from common.streams import StreamConsumer, StreamWriter
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -215,15 +217,18 @@ async def used(redis: Redis) -> int:
     return int((await redis.info("memory"))["used_memory"])
 
 
+@pytest.mark.parametrize(
+    "standing", [("repo_chain", "repos", BYTES_PER_REPO), ("repo_backfill:outcomes", "done", BYTES_PER_OUTCOME)]
+)
 async def test_what_is_known_of_repos_is_no_pressure_for_it_never_drains(
-    own_redis: Redis, stop: asyncio.Event, pressure: Pressure
+    own_redis: Redis, stop: asyncio.Event, pressure: Pressure, standing: tuple[str, str, int]
 ) -> None:
+    key, count, each = standing
     await own_redis.config_set("maxmemory", 2 * await used(own_redis))
-    repos = int(0.9 * await used(own_redis) / BYTES_PER_REPO)
-    await own_redis.hset("repo_chain", "repos", repos)
+    await own_redis.hset(key, count, int(0.9 * await used(own_redis) / each))
     assert await Room(own_redis, STREAM, 10, memory_share=0.4, on_pressure=pressure).wait(stop)
     assert pressure.told == []
-    await own_redis.delete("repo_chain")
+    await own_redis.delete(key)
     async with waiting(Room(own_redis, STREAM, 10, memory_share=0.4, on_pressure=pressure), stop):
         await pressure.looks()
 
@@ -238,3 +243,20 @@ async def test_a_redis_that_is_too_small_for_its_repos_is_complained_about_once(
     async with waiting(room, stop):
         await pressure.looks(15)
     assert caplog.text.count("raise its maxmemory") == 1
+
+
+async def test_the_ledger_of_backfills_is_known_by_its_size_and_never_overrated(own_redis: Redis) -> None:
+    """Under whichever name of its stream; 40 repos to a bucket, as in the whole network."""
+    before, repos = await used(own_redis), 20_000
+    ledger = Ledger(own_redis, "other_backfills")
+    entry = Entry("done", "3lzxs5v5ahc2c", int(time.time() * 1000), 1234, 56, note="0c1d2e3f").text()
+    async with own_redis.pipeline(transaction=False) as pipe:
+        for number in range(repos):
+            pipe.hset(f"other_backfills:outcome:{number // 40:05x}", f"did:plc:{number:024}", entry)
+        pipe.hincrby(ledger.counts_key, "done", repos - repos // 10)
+        pipe.hincrby(ledger.counts_key, "deleted", repos // 10)
+        pipe.zadd(ledger.recheck_key, {f"did:plc:{number:024}": time.time() for number in range(repos // 10)})
+        await pipe.execute()
+    taken = await used(own_redis) - before
+    assert 0.6 * taken < await standing_bytes(own_redis, "other_backfills") < 1.05 * taken
+    assert await standing_bytes(own_redis) == 0

@@ -19,6 +19,7 @@ from common.build import commit, version
 from common.errors import CannotStart
 from common.progress import Progress
 from common.redis_connection import open_redis
+from common.standing import BYTES_PER_OUTCOME, BYTES_PER_REPO
 from common.stream_gauges import StreamGauges, StreamSample, watched
 from common.streams import StreamConsumer
 from common.telemetry import Health, serve_metrics
@@ -196,6 +197,19 @@ def redis_shown() -> list[float | None]:
     }
     names |= {"sluice_redis_memory_bytes": ("kind", "used"), "sluice_redis_pool_connections": ("state", "idle")}
     return [REGISTRY.get_sample_value(name, dict([label])) for name, label in names.items()]
+
+
+async def test_what_never_drains_from_redis_is_shown_beside_what_it_uses(redis: Redis, stop: asyncio.Event) -> None:
+    await redis.hset("repo_chain", "repos", "200000")
+    await redis.hset("repo_backfill:outcomes", mapping={"done": 90_000, "deleted": 10_000})
+    seen: list[object] = []
+    gauges = StreamGauges(redis, {"events": None}, on_sample=seen.append)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gauges.run(stop))
+        await until(lambda: seen)
+        stop.set()
+    shown = REGISTRY.get_sample_value("sluice_redis_memory_bytes", {"kind": "standing"})
+    assert shown == 200_000 * BYTES_PER_REPO + 100_000 * BYTES_PER_OUTCOME
 
 
 async def test_a_stream_shows_its_length_its_lag_and_its_oldest_work(redis: Redis, stop: asyncio.Event) -> None:
