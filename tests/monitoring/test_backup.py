@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -120,9 +120,9 @@ async def _production_database(server: str) -> str:
     return url
 
 
-async def _storage(watch: Watch) -> str:
+async def _storage(watch: Watch) -> Path:
     async with watch.http.get(f"{watch.prometheus}/api/v1/status/flags") as answer:
-        return str((await answer.json())["data"]["storage.tsdb.path"])
+        return Path((await answer.json())["data"]["storage.tsdb.path"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -162,6 +162,30 @@ async def test_postgres_comes_back_whole_with_the_cursors_that_go_with_it(produc
     restored = next(at for at, call in enumerate(calls) if "pg_restore --username" in call)
     stopped = calls.index("stop ingester backfiller1 backfiller2 indexer1 indexer2")
     assert stopped < restored < calls.index("start ingester backfiller1 backfiller2 indexer1 indexer2")
+
+
+@pytest.mark.parametrize(
+    "broken", [{"programs": {"pg_restore": "false"}}, {"environ": {"REDIS_URL": "redis://127.0.0.1:9"}}], ids=str
+)
+async def test_a_restore_that_fails_leaves_postgres_as_it_was_and_the_daemons_running(
+    production: Production, backup: Path, broken: dict[str, Any]
+) -> None:
+    await production.execute("CREATE TABLE bsky.since_then (x int)")
+    engine = production.engine | {part: production.engine[part] | words for part, words in broken.items()}
+    with pytest.raises(AssertionError, match=r"NOT RESTORED: .* Postgres is as it was"):
+        replace(production, engine=engine).run("ops/restore", backup, "postgres")
+    assert production.calls()[-1] == "start ingester backfiller1 backfiller2 indexer1 indexer2"
+    await production.execute("DROP TABLE bsky.since_then")
+
+
+async def test_a_backup_that_fails_leaves_nothing_behind_and_grafana_running(production: Production) -> None:
+    folder = production.volumes / "failed"
+    engine = production.engine | {"programs": production.engine["programs"] | {"tar": "false"}}
+    with pytest.raises(AssertionError, match=rf"NO BACKUP: .* delete {folder}"):
+        replace(production, engine=engine).run("ops/backup", folder)
+    assert list((await _storage(production.watch) / "snapshots").iterdir()) == []
+    with pytest.raises(AssertionError, match=r"SHA256SUMS"):
+        production.run("ops/restore", folder, "postgres")
 
 
 async def test_repos_are_listed_again_where_that_is_asked_for(production: Production, backup: Path) -> None:
