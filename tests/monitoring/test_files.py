@@ -1,10 +1,11 @@
-"""What others' programs say of our files: Prometheus, Alertmanager, the compose specification, two linters."""
+"""What others' programs say of our files: Prometheus, Alertmanager, docker-compose, its specification, two linters."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -58,6 +59,32 @@ def test_alertmanager_reads_only_secrets_that_its_container_has() -> None:
 @pytest.mark.parametrize("path", COMPOSE)
 def test_a_compose_file_follows_the_specification(path: str) -> None:
     said(BESIDE_US / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+
+
+def composed(*paths: str) -> dict[str, Any]:
+    """The services, as docker-compose understands these files together."""
+    found = yaml.safe_load(said(tool("docker-compose"), *(f"--file={path}" for path in paths), "config"))
+    return dict(found["services"])
+
+
+def test_docker_compose_reads_every_service_with_its_limits() -> None:
+    services = composed(COMPOSE[0])
+    assert services.keys() == yaml.safe_load((HOME / COMPOSE[0]).read_text())["services"].keys()
+    assert [name for name, it in services.items() if not {"mem_limit", "cpus", "cap_drop"} <= it.keys()] == []
+    assert services["indexer2"]["environment"] == services["indexer1"]["environment"] | {"INDEXER_CONSUMER": "indexer2"}
+
+
+def test_a_small_machine_is_enough_for_the_small_override_which_changes_nothing_else() -> None:
+    services, small = composed(COMPOSE[0]), composed(*COMPOSE)
+    assert sum(gigabytes(it["mem_limit"]) for it in small.values()) <= 12
+    assert small.keys() == services.keys()
+    for name, service in small.items():
+        assert services[name].get("environment", {}).items() <= service.get("environment", {}).items()
+        assert service["image"] == services[name]["image"]
+
+
+def gigabytes(limit: str) -> float:
+    return int(limit[:-1]) / {"g": 1, "m": 1024}[limit[-1]]
 
 
 def test_the_compose_linter_has_no_errors() -> None:
