@@ -1,8 +1,15 @@
-"""The last row of the overview: Redis and Postgres as their exporters see them."""
+"""The last rows of the overview: Redis and Postgres as their exporters see them, and the machine below them."""
 
-from ops.boards.panels import Query, Row, graph
+from ops.boards.panels import Panel, Query, Row, graph
 
 INTERVAL = "[$__rate_interval]"
+_DISK = 'max by (instance, mountpoint) (node_filesystem_{}_bytes{{fstype!~"tmpfs|squashfs"}})'
+
+
+def _cpu(modes: str, legend: str) -> Query:
+    part, whole = (f"sum by (instance) (rate(node_cpu_seconds_total{of}{INTERVAL}))" for of in (f"{{{modes}}}", ""))
+    return Query(f"{part} / {whole}", legend)
+
 
 SERVERS = Row(
     "Redis and Postgres, from within",
@@ -64,6 +71,44 @@ SERVERS = Row(
                 f" + sum(rate(pg_stat_database_blks_read{INTERVAL})) > 0)",
                 "from disk",
             ),
+            unit="percentunit",
+            width=6,
+        ),
+    ),
+)
+
+
+HOST = Row(
+    "Machine",
+    (
+        graph(
+            "CPU",
+            "Share of all cores that is in use, and that waits for a disk (iowait).",
+            _cpu('mode!~"idle|iowait"', "in use"),
+            _cpu('mode="iowait"', "waits for a disk"),
+            unit="percentunit",
+            width=6,
+        ),
+        graph(
+            "Memory in use",
+            "Of the machine; what the kernel would give back at once is not in use.",
+            Query("1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "{{instance}}"),
+            unit="percentunit",
+            width=6,
+        ),
+        Panel(
+            "Disk in use",
+            "Redis takes no more writes when its disk is full, and Postgres stops.",
+            (Query(f"1 - {_DISK.format('avail')} / {_DISK.format('size')}", "{{instance}} {{mountpoint}}"),),
+            "percentunit",
+            "bargauge",
+            width=6,
+            steps=((None, "green"), (0.8, "orange"), (0.9, "red")),
+        ),
+        graph(
+            "Disks busy",
+            "Share of the time in which a disk had something to do. Near 1 for long: Postgres waits for it.",
+            Query(f"max by (instance, device) (rate(node_disk_io_time_seconds_total{INTERVAL}))", "{{device}}"),
             unit="percentunit",
             width=6,
         ),

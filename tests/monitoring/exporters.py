@@ -1,8 +1,8 @@
-"""What tells Prometheus of Redis and Postgres, started as in docker-compose.prod.yml: passwords from files."""
+"""What tells Prometheus of Redis, Postgres and the machine: as in docker-compose.prod.yml, passwords from files."""
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,8 +14,10 @@ from tests.monitoring.watch import is_there, server
 @asynccontextmanager
 async def exporting(redis_url: str, postgres_url: str) -> AsyncIterator[dict[str, list[str]]]:
     """Job -> host:port."""
-    async with _running("redis", _of_redis(redis_url)) as redis, _running("postgres", _of_postgres(postgres_url)) as pg:
-        yield {"redis": [urlsplit(redis).netloc], "postgres": [urlsplit(pg).netloc]}
+    ways = {"redis": _of_redis(redis_url), "postgres": _of_postgres(postgres_url), "node": _of_machine}
+    async with AsyncExitStack() as stack:
+        urls = {name: await stack.enter_async_context(_running(name, way)) for name, way in ways.items()}
+        yield {name: [urlsplit(url).netloc] for name, url in urls.items()}
 
 
 def _running(name: str, server_at: Any) -> Any:
@@ -56,6 +58,13 @@ def _of_postgres(url: str) -> Any:
         return server(place, ("env", *environ, tool("prometheus-postgres-exporter"), listens_at), has_metrics)
 
     return server_at
+
+
+def _of_machine(place: Place) -> Server:
+    """A container's own disk is an overlay, which the exporter leaves out unless told otherwise."""
+    left_out = "--collector.filesystem.fs-types-exclude=^(proc|sysfs|tmpfs)$"
+    listens_at = f"--web.listen-address=127.0.0.1:{place.port}"
+    return server(place, (tool("prometheus-node-exporter"), left_out, listens_at), has_metrics)
 
 
 async def has_metrics(url: str) -> bool:
