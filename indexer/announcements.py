@@ -1,4 +1,4 @@
-"""Notifications that a record makes once, with its first version: no later one repeats them, nothing takes them back."""
+"""Notifications that a record makes once, by its first version: no later one repeats them, nothing takes them back."""
 
 from collections.abc import Sequence
 
