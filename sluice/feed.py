@@ -35,6 +35,7 @@ class Feed:
         self._grown = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._up_to: int | None = None
         self.pace = pace
         self.faults = FeedFaults()
         self.sent = 0  # frames handed to sockets since the start
@@ -56,7 +57,9 @@ class Feed:
         """Connections stay open and nothing is sent."""
         self._flowing.clear()
 
-    def resume(self) -> None:
+    def resume(self, *, up_to: int | None = None) -> None:
+        """`up_to`: so many frames from the first one on, and then it pauses again."""
+        self._up_to = up_to
         self._flowing.set()
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -123,6 +126,9 @@ class Feed:
     async def _frames_from(self, index: int) -> AsyncIterator[bytes]:
         while True:
             await self._flowing.wait()
+            if self._up_to is not None and index >= self._up_to:
+                self.pause()
+                continue
             if index == len(self):
                 await self._grown.wait()
                 continue

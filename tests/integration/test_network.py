@@ -81,8 +81,12 @@ async def test_a_paused_stream_sends_nothing_until_it_is_resumed(network: StartN
     async with http.ws_connect(f"{served.url}{SUBSCRIBE}?cursor=0") as socket:
         with pytest.raises(TimeoutError):
             await socket.receive(timeout=0.05)
+        served.firehose.resume(up_to=20)
+        assert len(await received(socket, 20)) == 20
+        with pytest.raises(TimeoutError):
+            await socket.receive(timeout=0.05)
         served.firehose.resume()
-        assert len(await received(socket, 60)) == 60
+        assert len(await received(socket, 40)) == 40
 
 
 async def test_a_pace_is_kept(network: StartNetwork, http: ClientSession) -> None:

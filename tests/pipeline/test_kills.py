@@ -97,14 +97,15 @@ async def live(run: Run, served: RecordedNetwork, last: int) -> None:
     await run.start("indexer")
     await run.start("ingester")
     for frames in (300, 900, 1500):
-        await until(partial(reached, run, frames))
-        served.firehose.pause()
+        served.firehose.resume(up_to=frames)
+        await until(partial(reached, run, frames - 100))
         await run.killed("ingester")
         async with run.connection.transaction():
             await run.connection.execute('LOCK TABLE bsky."like"')
-            served.firehose.resume()
+            served.firehose.resume(up_to=frames + 300)
             await until(lambda: run.in_hand(FIREHOSE_LIVE, "firehose_group"))
             await run.killed("indexer")
+    served.firehose.resume()
     await until(partial(reached, run, last))
     await until(run.is_drained)
 
