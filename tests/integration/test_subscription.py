@@ -113,6 +113,18 @@ async def test_a_silent_connection_is_ended(http: ClientSession, relay: Host) ->
     assert (reader.seqs, idle()) == ([1], 1)
 
 
+async def test_a_connection_that_says_something_now_and_then_is_not_silent(http: ClientSession, relay: Host) -> None:
+    async def a_frame_for_each_ping(socket: web.WebSocketResponse) -> None:
+        for seq in range(1, 9):
+            await socket.receive()
+            await socket.send_bytes(identity(seq))
+
+    relay.script = a_frame_for_each_ping
+    reader = Reader(http, relay.url, idle_seconds=0.3)
+    await reader.session()
+    assert reader.seqs == [*range(1, 9)]
+
+
 async def test_a_connection_that_waits_for_us_is_not_silent(http: ClientSession, relay: Host) -> None:
     reader, released = Reader(http, relay.url, idle_seconds=0.05), asyncio.Event()
     pings = 0

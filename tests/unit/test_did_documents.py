@@ -104,7 +104,8 @@ def test_the_handle_is_the_first_valid_one(names: list[str], handle: str | None)
         ([service(serviceEndpoint="ftp://pds.example.com")], None),
         ([service(serviceEndpoint="pds.example.com")], None),
         ([service(serviceEndpoint="https://[")], None),
-        ([service(serviceEndpoint="https://" + "a" * 600)], None),
+        ([service(serviceEndpoint="https://" + "a" * 504)], "https://" + "a" * 504),
+        ([service(serviceEndpoint="https://" + "a" * 505)], None),
         ([service(serviceEndpoint={"uri": "https://pds.example.com"})], None),
     ],
 )
