@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from common.did_documents import DidDocument, did_key, document_url, parse_document
+from common.did_documents import DidDocument, did_key, document_url, is_resolvable, parse_document
 from common.errors import BadInput, GiveUp
 from common.keys import key_of_did_key
 from sluice.recording import Recording
 from tests.directory import DID, KEY, MULTIKEY, document, service
 from tests.refusals import refused
 
+LONGEST = ".".join(["a" * 62] * 3 + ["b" * 59, "test"])  # 253 characters
 VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "identity"
 
 
@@ -76,7 +77,8 @@ def test_a_field_of_any_shape_leaves_the_others_readable(field: str, value: Any)
         (["https://alice.example.com", "at://bob.test", "at://carol.test"], "bob.test"),
         (["at://not a handle", "at://bob.test"], "bob.test"),
         (["at://nodots", "at://1.2.3.4", "at://-a.test", "at://a..test", "at://a.test/x"], None),
-        (["at://" + "a" * 60 + ("." + "b" * 60) * 4 + ".test"], None),
+        (["at://" + LONGEST], LONGEST),
+        (["at://a" + LONGEST], None),
         (["alice.test"], None),
     ],
 )
@@ -123,6 +125,7 @@ def test_the_pds_is_a_base_url_of_the_first_fitting_service(services: list[Any],
 )
 def test_a_did_says_where_its_document_is(did: str, url: str) -> None:
     assert document_url(did, "https://plc.test/") == url
+    assert is_resolvable(did)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +144,14 @@ def test_a_did_says_where_its_document_is(did: str, url: str) -> None:
 def test_a_did_that_the_network_does_not_use_is_given_up(did: str) -> None:
     with refused(GiveUp, "did_unsupported"):
         document_url(did, "https://plc.test")
+    assert not is_resolvable(did)
 
 
 @pytest.mark.parametrize("did", ["", "did:plc:", "plc", "did:plc:a b", "did:PLC:aaa", "did:web:" + "a" * 3000])
 def test_what_is_no_did_is_bad_input(did: str) -> None:
     with refused(BadInput, "bad_did"):
         document_url(did, "https://plc.test")
+    assert not is_resolvable(did)
 
 
 @pytest.mark.parametrize("text", ["did:key:" + MULTIKEY, "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169"])

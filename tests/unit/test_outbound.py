@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from aiohttp import ClientConnectorError
 
 from common.errors import BadInput, TryLater
 from common.outbound import Outbound, Refused, xrpc_error
+from common.public_dns import ForbiddenAddress
 from tests.raw_hosts import QUICK, answer, get, host
 from tests.refusals import refused
 
@@ -18,6 +20,17 @@ async def test_only_the_port_that_is_listed_is_allowed() -> None:
     async with host(answer(b"secret")) as origin, Outbound(allow=["127.0.0.1:1"]) as outbound:
         with refused(BadInput, "forbidden_url"):
             await outbound.download(f"http://{origin}/", 100, QUICK)
+
+
+async def test_a_websocket_is_opened_outside_the_guard_only_at_an_allowed_origin() -> None:
+    async with host(answer(b"")) as origin, Outbound(allow=[origin]) as outbound:
+        async with outbound.websocket_client(f"http://{origin}/").get(f"http://{origin}/") as response:
+            assert response.status == 200
+        with pytest.raises(ClientConnectorError) as refusal:
+            await outbound.websocket_client("https://relay.example.com/").get(f"http://{origin}/")
+        assert isinstance(refusal.value.os_error, ForbiddenAddress)
+        with refused(BadInput, "forbidden_address"):
+            outbound.websocket_client("https://127.0.0.1/")
 
 
 @pytest.mark.parametrize(

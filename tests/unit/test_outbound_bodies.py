@@ -38,6 +38,17 @@ async def test_a_body_longer_than_announced_as_the_limit_is_refused_unread() -> 
         await get(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n"), max_bytes=1000)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [answer(bytes(1000)), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3E8\r\n%b\r\n0\r\n\r\n" % bytes(1000)],
+    ids=["announced", "chunked"],
+)
+async def test_a_body_as_long_as_the_limit_is_taken(raw: bytes) -> None:
+    assert await get(raw, max_bytes=1000) == bytes(1000)
+    with refused(BadInput, "too_large"):
+        await get(raw, max_bytes=999)
+
+
 async def test_an_endless_body_is_cut_at_the_limit() -> None:
     sent = 0
 
