@@ -81,7 +81,7 @@ async def own_redis(own_redis_server: str) -> AsyncIterator[Redis]:
         await client.config_set("maxmemory", 0)
         await client.config_set("maxmemory-policy", "noeviction")
         await client.config_resetstat()
-        await client.flushall()
+        await client.execute_command("FLUSHALL", "SYNC")  # or its memory would be given back during the next test
         yield client
 
 
