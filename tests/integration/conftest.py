@@ -13,6 +13,7 @@ from tests.auditing import one_of_everything
 from tests.databases import connected
 from tests.indexing import Index
 from tests.people import Directory, Look, look_once
+from tests.pressure import Pressure
 from tests.proxy import Proxy
 from tests.tellers import Teller
 from tests.websocket_hosts import Host, Reader, websocket_host
@@ -22,6 +23,12 @@ from tests.websocket_hosts import Host, Reader, websocket_host
 def stop() -> asyncio.Event:
     """By which a service is told to stop."""
     return asyncio.Event()
+
+
+@pytest.fixture
+def pressure() -> Pressure:
+    """What a room tells."""
+    return Pressure()
 
 
 @pytest.fixture

@@ -92,6 +92,12 @@ def test_a_commit_that_is_wrong_in_one_way_is_refused_for_it(name: str) -> None:
     assert (result.desync, result.refused_rev) == ((body["repo"], reason), body["rev"])
 
 
+@pytest.mark.parametrize("rev", [5, "yesterday"])
+def test_what_is_no_rev_is_not_named_as_the_one_that_was_refused(rev: Any) -> None:
+    result = told(honest() | {"rev": rev})
+    assert (result.dropped, result.desync, result.refused_rev) == ({"bad_frame": 1}, (DID, "bad_frame"), "")
+
+
 def test_a_rev_of_the_future_is_refused_and_nothing_is_fetched_for_it() -> None:
     result = told(ahead(FUTURE_SECONDS + 10))
     assert (result.dropped, result.desync) == ({"future_rev": 1}, None)

@@ -66,6 +66,7 @@ def test_the_last_operation_on_a_path_is_the_one_that_counts() -> None:
         ({"rebase": True}, "too_big"),
         ({"ops": [op("delete", f"app.bsky.feed.post/{number}") for number in range(201)]}, "oversized"),
         ({"blocks": bytes(2_000_001)}, "oversized"),
+        ({"blocks": bytes(2_000_000)}, "bad_car"),
         ({"repo": "alice.test"}, "bad_frame"),
         ({"rev": "yesterday"}, "bad_frame"),
         ({"time": "yesterday"}, "bad_frame"),
@@ -117,6 +118,11 @@ def test_unknown_fields_are_no_reason_to_drop() -> None:
 def test_a_type_that_is_not_ours_to_read_only_moves_the_cursor(kind: str) -> None:
     result = read(frame(kind, did=DID))
     assert (result.kind, result.seq, result.events, result.received) == (kind, 7, (), 0)
+
+
+def test_a_type_that_is_not_ours_to_read_needs_no_place_in_the_sequence() -> None:
+    result = read(encode({"op": 1, "t": "#tomorrow"}) + encode({"did": DID}))
+    assert (result.kind, result.seq, result.events, result.received) == ("#tomorrow", 0, (), 0)
 
 
 def test_a_notice_has_its_name_and_no_place_in_the_sequence() -> None:
