@@ -102,6 +102,13 @@ def test_an_identity_event_makes_it_ask_again() -> None:
     assert reader.read(frame("#commit", writer.write({}))) == Want(DID, None)
 
 
+def test_a_key_of_long_ago_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingester.frame_reader.KEPT_SECONDS", -1.0)
+    reader, writer = FrameReader(Mode.STRICT, EVERYTHING), busy_writer()
+    reader.read(frame("#commit", writer.write({})), KeyAnswer(DID, SIGNER.public))
+    assert reader.read(frame("#commit", writer.write({}))) == Want(DID, None)
+
+
 def test_few_keys_are_kept_and_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingester.frame_reader.KEYS_KEPT", 2)
     reader = FrameReader(Mode.STRICT, EVERYTHING)
