@@ -41,7 +41,7 @@ def op_changed(body: Body, index: int, **changes: Any) -> Body:
     return body | {"ops": [op | changes if i == index else op for i, op in enumerate(body["ops"])]}
 
 
-OTHER, NO_NODE = Link(cid_of(b"other")), b"\xa0"
+OTHER = Link(cid_of(b"other"))
 
 
 def deleted(path: str) -> Body:
