@@ -10,7 +10,6 @@ from typing import Any
 
 import libipld
 from aiohttp import web
-from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from backfiller.app import assembled
@@ -18,9 +17,9 @@ from backfiller.settings import PREFIX, Settings
 from common.did_documents import did_key
 from common.events import RepoJob, encode_event
 from common.settings import load
-from sluice.network import RecordedNetwork
 from sluice.recording import Recording
 from tests.signed_repos import Signer
+from tests.waiting import until
 
 INPUT, OUTPUT, DLQ, GROUP = "repo_backfill", "firehose_backfill", "repo_backfill_dlq", "repo_backfill_group"
 HIGH = "repo_backfill_high"
@@ -29,7 +28,6 @@ PARKED = f"{INPUT}:parked"
 LEDGER = ("repos_processed", "repos_failed", "records_extracted", "records_filtered", "records_unreadable")
 
 OpenRecording = Callable[[str], Recording]
-StartNetwork = Callable[..., Awaitable[RecordedNetwork]]
 Answer = bytes | int | web.Response | Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -44,6 +42,12 @@ def environment(redis_url: str, plc_url: str, *origins: str, **changes: str) -> 
         "GRACE_SECONDS": "2",
         **changes,
     }
+
+
+def of_an_operator(redis_url: str, *origins: str) -> dict[str, str]:
+    """What a command is configured with beside a backfiller: the first of the origins is the directory."""
+    settings = environment(redis_url, *(origins or ("http://127.0.0.1:9",)))
+    return {name: value for name, value in settings.items() if name != "BACKFILLER_CONSUMER"}
 
 
 @asynccontextmanager
@@ -82,8 +86,18 @@ def no_entries(redis: Redis, stream: str) -> Callable[[], Awaitable[bool]]:
     return look
 
 
-def metric(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+def no_pending(redis: Redis) -> Callable[[], Awaitable[bool]]:
+    async def none() -> bool:
+        summary: Any = await redis.xpending(INPUT, GROUP)
+        return summary["pending"] == 0
+
+    return none
+
+
+async def work_off(redis: Redis, environ: Mapping[str, str]) -> None:
+    """A backfiller runs until no job waits, on its stream or beside it."""
+    async with backfiller(environ):
+        await until(lambda: idle(redis))
 
 
 @dataclass
@@ -117,6 +131,11 @@ async def output(redis: Redis) -> dict[str, Emitted]:
         else:
             emitted.records[event["snapshot"]["index"]] = event
     return found
+
+
+async def whole(redis: Redis) -> set[str]:
+    """The DIDs of which all that their snapshot holds came out."""
+    return {did for did, emitted in (await output(redis)).items() if emitted.whole}
 
 
 def leaves(car: bytes) -> dict[str, str]:

@@ -12,6 +12,7 @@ from common.redis_connection import open_redis
 from tests.auditing import one_of_everything
 from tests.databases import connected
 from tests.indexing import Index
+from tests.listing_hosts import Relay, listing_relay
 from tests.people import Directory, Look, look_once
 from tests.pressure import Pressure
 from tests.proxy import Proxy
@@ -97,3 +98,9 @@ async def directory() -> AsyncIterator[Directory]:
 def look(index: Index, directory: Directory) -> Look:
     """Let an indexer that has just been started look up whatever is due now, once."""
     return lambda: look_once(index, directory)
+
+
+@pytest.fixture
+async def lister() -> AsyncIterator[Relay]:
+    async with listing_relay() as lister:
+        yield lister

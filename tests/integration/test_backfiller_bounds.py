@@ -24,10 +24,10 @@ from tests.backfilling import (
     environment,
     host,
     idle,
-    metric,
-    output,
+    whole,
 )
 from tests.commands import ROOT
+from tests.samples import sample
 from tests.waiting import until
 
 BEGUN = f"{INPUT}:begun"
@@ -46,8 +46,8 @@ async def test_when_as_many_are_parked_as_may_be_no_others_are_taken(
         await enqueue(redis, dids)
         few = {"BACKFILLER_PARKED_HIGH_WATER_MARK": str(mark), "BACKFILLER_CONCURRENCY": "1"}
         async with backfiller(environment(redis_url, pds.url, **few)):
-            await until(lambda: metric("backfiller_parking_full"))
-            await until(lambda: not metric("backfiller_repos_running"))
+            await until(lambda: sample("backfiller_parking_full"))
+            await until(lambda: not sample("backfiller_repos_running"))
             parked = await redis.zcard(PARKED)
             assert mark <= parked <= mark + in_hand
             assert await redis.xlen(INPUT) == len(dids) - parked
@@ -58,8 +58,8 @@ async def test_when_as_many_are_parked_as_may_be_no_others_are_taken(
             for job in await redis.zrange(PARKED, 0, -1):
                 await redis.zadd(PARKED, {job: 0})
             await until(lambda: idle(redis))
-            assert not metric("backfiller_parking_full")
-    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(dids)
+            assert not sample("backfiller_parking_full")
+    assert await whole(redis) == set(dids)
 
 
 async def test_who_is_told_to_stop_while_others_are_parked_leaves_the_jobs(redis: Redis, redis_url: str) -> None:
@@ -67,7 +67,7 @@ async def test_who_is_told_to_stop_while_others_are_parked_leaves_the_jobs(redis
     await enqueue(redis, ["did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"])
     async with host() as pds:
         async with backfiller(environment(redis_url, pds.url, BACKFILLER_PARKED_HIGH_WATER_MARK="1")):
-            await until(lambda: metric("backfiller_parking_full"))
+            await until(lambda: sample("backfiller_parking_full"))
         assert not pds.requests
     assert await redis.xlen(INPUT) == 1
 
@@ -118,7 +118,7 @@ async def test_a_repo_that_ends_the_process_is_given_up_and_those_beside_it_are_
     job = json.loads(letter[b"repo"])
     assert job["did"] == bad
     assert [line.split()[1] for line in job["history"]] == ["process_died"]
-    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(others)
+    assert await whole(redis) == set(others)
     assert not await redis.exists(BEGUN)
 
 

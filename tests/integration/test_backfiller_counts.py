@@ -5,7 +5,8 @@ from redis.asyncio import Redis
 
 from common.dag_cbor import encode
 from common.did_documents import did_key
-from tests.backfilling import Host, backfiller, enqueue, environment, host, idle, metric
+from tests.backfilling import Host, backfiller, enqueue, environment, host, idle, work_off
+from tests.samples import sample
 from tests.signed_repos import DID, Signer, record, repo
 from tests.waiting import until
 
@@ -28,13 +29,12 @@ def serve(pds: Host, signer: Signer, *answers: bytes | web.Response) -> None:
 async def test_a_record_that_cannot_be_read_is_counted_apart(redis: Redis, redis_url: str) -> None:
     signer = Signer()
     names = ("backfiller_records_unreadable_total", "backfiller_records_extracted_total")
-    before = [metric(name) for name in names]
+    before = [sample(name) for name in names]
     async with host() as pds:
         serve(pds, signer, repo({f"{PATH}2": record("good"), f"{PATH}3": encode(["no map"])}, signer))
         await enqueue(redis, [DID])
-        async with backfiller(environment(redis_url, pds.url)):
-            await until(lambda: idle(redis))
-    assert [metric(name) for name in names] == [before[0] + 1, before[1] + 1]
+        await work_off(redis, environment(redis_url, pds.url))
+    assert [sample(name) for name in names] == [before[0] + 1, before[1] + 1]
 
 
 async def test_a_host_that_asked_for_a_rest_shows_until_it_is_over(redis: Redis, redis_url: str) -> None:
@@ -44,6 +44,6 @@ async def test_a_host_that_asked_for_a_rest_shows_until_it_is_over(redis: Redis,
         serve(pds, signer, slow_down, repo({f"{PATH}2": record("good")}, signer))
         await enqueue(redis, [DID])
         async with backfiller(environment(redis_url, pds.url)):
-            await until(lambda: metric("backfiller_hosts_left_alone", state="ratelimited") == 1)
+            await until(lambda: sample("backfiller_hosts_left_alone", state="ratelimited") == 1)
             await until(lambda: idle(redis))
-            assert metric("backfiller_hosts_left_alone", state="ratelimited") == 0
+            assert sample("backfiller_hosts_left_alone", state="ratelimited") == 0

@@ -15,18 +15,19 @@ from tests.backfilling import (
     DLQ,
     INPUT,
     OUTPUT,
-    StartNetwork,
     backfiller,
     enqueue,
     environment,
     host,
     idle,
     leaves,
-    metric,
     ours,
     output,
     refusal,
+    work_off,
 )
+from tests.recorded_network import StartNetwork
+from tests.samples import sample
 from tests.waiting import until
 
 
@@ -47,8 +48,7 @@ async def test_the_outcome_of_every_repo_adds_up_to_its_leaves(
     served = await network("full")
     repos = {repo.did: repo for repo in served.recording.repos}
     await enqueue(redis, repos)
-    async with backfiller(environment(redis_url, served.url)):
-        await until(lambda: idle(redis))
+    await work_off(redis, environment(redis_url, served.url))
     entries = {did: entry async for did, entry in ledger.entries()}
     assert entries.keys() == repos.keys()
     for did, repo in repos.items():
@@ -76,19 +76,16 @@ async def test_a_repo_that_is_current_is_not_fetched_again(
         settings = environment(redis_url, pds.url)
         for rev, fetched in ((repo.rev, 1), (repo.rev, 1), ("", 2)):  # who names no rev, wants it in any case
             await enqueue(redis, [repo.did], rev=rev)
-            async with backfiller(settings):
-                await until(lambda: idle(redis))
+            await work_off(redis, settings)
             assert pds.requests[repo.did] == fetched
         before = await entry_of(ledger, repo.did)
         await enqueue(redis, [repo.did], rev=repo.rev)
-        async with backfiller({**settings, "BACKFILLER_COLLECTIONS": "app.bsky.feed.like"}):
-            await until(lambda: idle(redis))
+        await work_off(redis, {**settings, "BACKFILLER_COLLECTIONS": "app.bsky.feed.like"})
         assert pds.requests[repo.did] == 3
         after = await entry_of(ledger, repo.did)
         assert (after.note != before.note, after.emitted < before.emitted) == (True, True)
         await enqueue(redis, [repo.did], rev=newer)
-        async with backfiller({**settings, "BACKFILLER_MAX_RETRIES": "2"}):
-            await until(lambda: idle(redis))
+        await work_off(redis, {**settings, "BACKFILLER_MAX_RETRIES": "2"})
         assert pds.requests[repo.did] == 5
     [(_, letter)] = await redis.xrange(DLQ)
     assert letter[b"error"] == b"stale_repo"
@@ -108,8 +105,7 @@ async def test_a_host_that_has_gone_back_in_time_is_not_believed(
         await ledger.write(repo.did, newer)
         assert await ledger.counts() == {"done": 1}
         await enqueue(redis, [repo.did])
-        async with backfiller(environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1")):
-            await until(lambda: idle(redis))
+        await work_off(redis, environment(redis_url, pds.url, BACKFILLER_MAX_RETRIES="1"))
     [(_, letter)] = await redis.xrange(DLQ)
     assert letter[b"error"] == b"stale_repo"
     assert await redis.xlen(OUTPUT) == 0
@@ -126,7 +122,7 @@ async def test_a_repo_that_was_not_to_be_had_is_looked_at_again_in_time(
         await enqueue(redis, [did])
         async with backfiller(settings):
             await until(lambda: idle(redis))
-            await until(lambda: metric("backfiller_rechecks_waiting") == 1)
+            await until(lambda: sample("backfiller_rechecks_waiting") == 1)
             assert (await entry_of(ledger, did)).outcome == "repo_deactivated"
             [(_, due)] = await redis.zrange(ledger.recheck_key, 0, -1, withscores=True)
             assert 604_000 < due - (await redis.time())[0] <= 604_800

@@ -1,10 +1,8 @@
 """What all backfillers know of a host together: its pace, its rests, and whether it is down."""
 
-import asyncio
 import itertools
 
 import pytest
-from aiohttp import web
 from redis.asyncio import Redis
 
 from backfiller import permits as permits_module
@@ -14,16 +12,7 @@ from common.rate_limits import RateLimit
 from common.redis_connection import open_redis
 from sluice.server import free_port
 from tests.backfilling import (
-    DLQ,
     INPUT,
-    OpenRecording,
-    backfiller,
-    enqueue,
-    environment,
-    host,
-    idle,
-    metric,
-    output,
 )
 from tests.waiting import until
 
@@ -166,74 +155,3 @@ async def test_an_outage_of_redis_refuses_nobody() -> None:
         await lonely.answered(PDS, 0.1, None, 60.0)
         await lonely.failed(PDS)
         await lonely.ask(PDS, False)
-
-
-async def test_a_dead_host_with_half_of_all_repos_costs_the_others_nothing(
-    redis: Redis, redis_url: str, recording: OpenRecording
-) -> None:
-    """It is asked a few times, and then by one at a time; its repos wait outside, with their tries kept."""
-    tiny = recording("load-tiny")
-    dids = [repo.did for repo in tiny.repos if repo.active]
-    half = len(dids) // 2
-    dead, good = dids[:half], dids[half:]
-    asked = 0
-
-    async def broken(request: web.Request) -> web.StreamResponse:
-        nonlocal asked
-        asked += 1
-        return web.Response(status=500)
-
-    before = metric("backfiller_repos_failed_total"), metric("backfiller_deferrals_total", reason="host_down")
-    async with host() as ill, host() as pds:
-        for did in dead:
-            ill.serve(tiny, did, *[broken] * 99)
-            pds.document(tiny, did, ill.url)
-        for did in good:
-            pds.serve(tiny, did)
-        await enqueue(redis, [did for pair in zip(dead, good, strict=False) for did in pair] + dids[2 * half :])
-        settings = environment(redis_url, pds.url, ill.url, BACKFILLER_MAX_RETRIES="99")
-        async with backfiller(settings):
-
-            async def all_good_ones_are_out() -> bool:
-                return {did for did, emitted in (await output(redis)).items() if emitted.whole} >= set(good)
-
-            await until(all_good_ones_are_out)
-            await until(lambda: metric("backfiller_deferrals_total", reason="host_down") - before[1] >= len(dead) // 2)
-            assert metric("backfiller_hosts_left_alone", state="down") == 1
-        assert asked == permits_module.DOWN_AFTER_FAULTS
-        assert metric("backfiller_repos_failed_total") - before[0] == asked
-    assert await redis.xlen(DLQ) == 0
-    assert await redis.xlen(INPUT) + await redis.zcard(f"{INPUT}:parked") == len(dead)
-
-
-async def test_the_limits_that_a_pds_tells_are_kept_by_two_backfillers(
-    redis: Redis, redis_url: str, recording: OpenRecording
-) -> None:
-    """It allows four in a window of two seconds, and counts who comes too often."""
-    tiny = recording("load-tiny")
-    dids = [repo.did for repo in tiny.repos if repo.active][:12]
-    loop = asyncio.get_running_loop()
-    window: list[float] = []
-    too_often = 0
-
-    async def limited(request: web.Request) -> web.StreamResponse:
-        nonlocal too_often, window
-        now = loop.time()
-        window = [when for when in window if now - when < 2.0]
-        left = 4 - len(window)
-        headers = {"RateLimit-Limit": "4", "RateLimit-Reset": "2", "RateLimit-Remaining": str(max(left - 1, 0))}
-        if left <= 0:
-            too_often += 1
-            return web.Response(status=429, headers=headers)
-        window.append(now)
-        return web.Response(body=tiny.car(request.query["did"]), headers=headers)
-
-    async with host() as pds:
-        for did in dids:
-            pds.serve(tiny, did, *[limited] * 99)
-        await enqueue(redis, dids)
-        few = environment(redis_url, pds.url, BACKFILLER_HOST_CONCURRENCY="1")
-        async with backfiller(few), backfiller({**few, "BACKFILLER_CONSUMER": "backfiller2"}):
-            await until(lambda: idle(redis), seconds=30)
-    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(dids)
-    assert too_often <= 2

@@ -23,7 +23,6 @@ from tests.backfilling import (
     OUTPUT,
     PARKED,
     OpenRecording,
-    StartNetwork,
     enqueue,
     environment,
     host,
@@ -32,9 +31,11 @@ from tests.backfilling import (
     ours,
     output,
     silence,
+    whole,
 )
 from tests.indexing import Index
 from tests.proxy import Proxy
+from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -206,7 +207,7 @@ async def test_sigterm_ends_it_with_0_within_the_grace_and_the_work_is_kept(
         running.terminate()
         async with asyncio.timeout(5):
             assert await running.wait() == 0
-    assert {did for did, emitted in (await output(redis)).items() if emitted.whole} == set(dids)
+    assert await whole(redis) == set(dids)
 
 
 async def test_a_setting_that_cannot_be_meant_stops_the_start(redis_url: str) -> None:

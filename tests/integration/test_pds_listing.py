@@ -24,7 +24,7 @@ from ingester.pds_listing import PdsListings
 from ingester.repo_listing import Listed, RepoListing
 from sluice.network import RecordedNetwork
 from tests.ingesting import StartIngester, host, recorded
-from tests.integration.test_repo_listing import none
+from tests.listing_hosts import none
 from tests.recorded_network import StartNetwork
 from tests.waiting import until
 

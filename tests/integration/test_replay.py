@@ -15,8 +15,8 @@ from ingester.framing import FrameResult
 from ingester.upstream import Upstream
 from sluice.network import RecordedNetwork
 from sluice.replay import Copy
-from tests.backfilling import StartNetwork
 from tests.commands import Ended, sluice
+from tests.recorded_network import StartNetwork
 
 STREAM = "firehose_live"
 

@@ -7,7 +7,9 @@ from common.repo_states import Counts, RepoStates
 from common.syntax import tid_at, tid_microseconds
 from sluice.network import RecordedNetwork
 from sluice.recording import RecordedRepo
-from tests.backfilling import DLQ, StartNetwork, backfiller, environment, idle, metric, output
+from tests.backfilling import DLQ, backfiller, environment, output, work_off
+from tests.recorded_network import StartNetwork
+from tests.samples import sample
 from tests.tellers import Teller, jobs, root, status
 from tests.waiting import until
 
@@ -32,8 +34,7 @@ async def test_a_repo_that_fell_out_of_step_is_fetched_and_in_step_again(
     host = Teller(redis)
     await host.commit(1, repo.did, rev=around(repo.rev, -9), since=None)
     assert await host.commit(5, repo.did, rev=around(repo.rev, -5)) == "x"
-    async with backfiller(environment(redis_url, served.url)):
-        await until(lambda: idle(redis))
+    await work_off(redis, environment(redis_url, served.url))
     assert (await output(redis))[repo.did].whole
     assert await status(redis, repo.did) == "W+"
     assert await RepoStates(redis).counts() == Counts(repos=1, desynchronised=0)
@@ -45,8 +46,7 @@ async def test_the_chain_goes_on_from_the_root_of_the_snapshot(
 ) -> None:
     host = Teller(redis)
     await host.loss("bad_signature", repo.did)
-    async with backfiller(environment(redis_url, served.url)):
-        await until(lambda: idle(redis))
+    await work_off(redis, environment(redis_url, served.url))
     (known,) = await RepoStates(redis).read([repo.did])
     assert known is not None
     assert (known.rev, known.is_whole) == (repo.rev, True)
@@ -58,7 +58,7 @@ async def test_the_chain_goes_on_from_the_root_of_the_snapshot(
 async def test_a_host_that_is_behind_its_own_commits_is_asked_again_and_then_given_up(
     redis: Redis, redis_url: str, served: RecordedNetwork, repo: RecordedRepo
 ) -> None:
-    host, before = Teller(redis), metric("backfiller_failures_by_reason_total", reason="stale_repo")
+    host, before = Teller(redis), sample("backfiller_failures_by_reason_total", reason="stale_repo")
     await host.commit(1, repo.did, rev=around(repo.rev, -5))
     await host.commit(5, repo.did, rev=around(repo.rev, 5))
     assert await jobs(redis) == [(repo.did, "broken_chain")]
@@ -66,6 +66,6 @@ async def test_a_host_that_is_behind_its_own_commits_is_asked_again_and_then_giv
         await until(lambda: redis.xlen(DLQ))
     ((_, letter),) = await redis.xrange(DLQ)
     assert letter[b"error"] == b"stale_repo"
-    assert metric("backfiller_failures_by_reason_total", reason="stale_repo") == before + 2
+    assert sample("backfiller_failures_by_reason_total", reason="stale_repo") == before + 2
     assert await status(redis, repo.did) == "c+"
     assert await RepoStates(redis).counts() == Counts(repos=1, desynchronised=1)

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from common.repo_states import Counts, RepoStates
 from sluice.network import RecordedNetwork
 from sluice.recording import Recording
-from tests.backfilling import backfiller, environment, idle, output
+from tests.backfilling import environment, output, work_off
 from tests.ingesting import Event, StartIngester, host, on_the_stream, recorded, until_cursor, until_metric
 from tests.relays import did_of, inserted, retold, with_frames
 from tests.tellers import jobs
@@ -124,8 +124,7 @@ async def test_what_a_relay_loses_is_fetched_from_the_repos(
     metrics = await until_metric(daemon, "repos_desynchronised", lambda repos: repos == len(queued))
     assert metrics["resyncs_queued_total reason=broken_chain"] == metrics["chain_total result=desynchronised"]
     assert (len(await on_the_stream(redis)), metrics.unaccounted) == (len(recorded(kept)), 0)
-    async with backfiller(environment(redis_url, relay.url)):
-        await until(lambda: idle(redis))
+    await work_off(redis, environment(redis_url, relay.url))
     assert all(emitted.whole for emitted in (await output(redis)).values())
     away = {repo.did for repo in relay.recording.repos if not repo.active}
     assert await RepoStates(redis).counts() == Counts(repos=50, desynchronised=len(away & dict(queued).keys()))
@@ -150,8 +149,7 @@ async def test_an_account_that_leaves_and_comes_back_is_dropped_meanwhile_and_fe
     assert await jobs(redis) == [(busiest, "inactive"), (busiest, "reactivated")]
     metrics = await daemon.metrics()
     assert (metrics["dropped_total reason=inactive_account"], metrics.unaccounted) == (len(meanwhile), 0)
-    async with backfiller(environment(redis_url, one.url)):
-        await until(lambda: idle(redis))
+    await work_off(redis, environment(redis_url, one.url))
     assert (await output(redis))[busiest].whole
     await daemon.end()
     before = await on_the_stream(redis)
