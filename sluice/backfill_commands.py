@@ -114,7 +114,7 @@ async def _backfill(request: Request) -> int:
 
 async def _queue(request: Request, redis: Redis, settings: Settings, outbound: Outbound) -> int:
     priority: Priority = "high" if (request.priority or ("high" if request.dids else "normal")) == "high" else "normal"
-    queue = BackfillQueue(redis, settings, priority, reason=OPERATOR, force=request.force)
+    queue = BackfillQueue(redis, settings, priority, reason=OPERATOR, force=request.force, on_full=_say_it_waits)
     source = _source(request, outbound)
     if request.restart and source:
         await queue.begin_again(source)
@@ -143,12 +143,17 @@ async def _put_all(queue: BackfillQueue, source: RepoSource, queued: Queued) -> 
     if cursor := await queue.cursor(source):
         sys.stderr.write(f"going on after {cursor} (--restart begins again)\n")
     with progress("queued") as bar:
-        task = bar.add_task("queued", total=source.total)
+        before = int(cursor) if source.total and cursor.isdecimal() else 0
+        task = bar.add_task("queued", total=source.total, completed=before)
         try:
-            await queue.put_all(source, queued, lambda: bar.update(task, completed=queued.jobs))
+            await queue.put_all(source, queued, lambda: bar.update(task, completed=before + queued.jobs))
         except asyncio.CancelledError:
             sys.stderr.write(f"interrupted after {queued.jobs:,}; the same command goes on there\n")
             raise
+
+
+def _say_it_waits(stream: str) -> None:
+    sys.stderr.write(f"{stream} is full, or Redis: waiting until backfillers have fetched some\n")
 
 
 async def _wait(outcomes: Outcomes) -> int:

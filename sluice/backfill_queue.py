@@ -32,22 +32,41 @@ class Queued:
 class BackfillQueue:
     """Writes jobs of one priority. It waits while the queue is full."""
 
-    def __init__(self, redis: Redis, settings: Settings, priority: Priority, *, reason: str, force: bool) -> None:
-        """With `force` a repo is fetched although it is done at the rev that its list names."""
+    def __init__(
+        self,
+        redis: Redis,
+        settings: Settings,
+        priority: Priority,
+        *,
+        reason: str,
+        force: bool,
+        on_full: Callable[[str], None] = lambda stream: None,
+    ) -> None:
+        """With `force` a repo is fetched although it is done at the rev that its list names.
+
+        `on_full` hears once that it begins to wait.
+        """
         self._redis = redis
         self._priority = priority
         self._reason = reason
         self._force = force
         self.stream = settings.high_stream if priority == "high" else settings.backfill_stream
+        self._on_full: Callable[[str], None] | None = on_full
         room = Room(
             redis,
             self.stream,
             QUEUE_HIGH_WATER,
             memory_share=settings.memory_share,
             backfills=settings.backfill_stream,
+            on_pressure=self._tell_once,
         )
         self._writer = StreamWriter(redis, self.stream, JOB_FIELD, room)
         self._stop = asyncio.Event()
+
+    def _tell_once(self, stream: str, _active: bool, _seconds: float) -> None:
+        if self._on_full:
+            self._on_full(stream)
+        self._on_full = None
 
     async def put(self, rows: Iterable[Listed]) -> None:
         await self._writer.append(self._payloads(rows), self._stop)

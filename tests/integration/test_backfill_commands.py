@@ -1,5 +1,6 @@
 """`sluice backfill` and `resync` as an operator runs them, against a Redis and hosts on loopback."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,12 +12,17 @@ import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
+from backfiller.settings import Settings
+from sluice import backfill_queue, repo_sources
+from sluice.backfill_queue import BackfillQueue, Queued
+from sluice.repo_sources import DidFile
 from tests.backfilling import (
     HIGH,
     INPUT,
     of_an_operator,
 )
 from tests.commands import sluice
+from tests.waiting import until
 
 DIDS = [f"did:plc:aaaaaaaaaaaaaaaaaaaaaaa{letter}" for letter in "abcdefghijklm"]
 
@@ -120,6 +126,23 @@ async def test_an_interrupted_list_goes_on_where_it_was_and_then_begins_anew(
         assert "13 jobs are on repo_backfill, 4 lines or rows are no DID" in ended.out
         assert {job["rev"] for job in await jobs(redis, INPUT)} == {""}
         assert not [key for key in await redis.keys("*:asked:*")]
+
+
+async def test_a_queue_that_is_full_says_once_that_it_waits(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill_queue, "QUEUE_HIGH_WATER", 2)
+    monkeypatch.setattr(repo_sources, "PAGE", 2)
+    (tmp_path / "dids").write_text("\n".join(DIDS[:6]))
+    told: list[str] = []
+    settings = Settings(consumer="none")
+    queue = BackfillQueue(redis, settings, "normal", reason="operator", force=False, on_full=told.append)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(queue.put_all(DidFile(tmp_path / "dids"), Queued(), lambda: None))
+        for _ in range(3):
+            await until(lambda: redis.xlen(INPUT))
+            await redis.delete(INPUT)
+    assert told == [INPUT]
 
 
 async def test_a_collection_is_asked_of_the_relay_by_its_name(redis: Redis, redis_url: str, tmp_path: Path) -> None:
