@@ -22,7 +22,9 @@ class Settings:
     dlq_stream: str = env("BACKFILLER_DLQ_STREAM", REPO_BACKFILL_DLQ, "The stream of repos that were given up.")
     group: str = env("BACKFILLER_GROUP", "repo_backfill_group", "The consumer group on the stream of repos.")
     concurrency: int = env("BACKFILLER_CONCURRENCY", 50, "Repos downloaded at once; four times as many are in hand.")
-    host_concurrency: int = env("BACKFILLER_HOST_CONCURRENCY", 4, "Repos downloaded at once from one PDS.")
+    host_concurrency: int = env(
+        "BACKFILLER_HOST_CONCURRENCY", 4, "Repos downloaded at once from one PDS; one until it has answered."
+    )
     batch_size: int = env("BACKFILLER_BATCH_SIZE", 500, "Entries read or written at once, at most; 500 is the limit.")
     high_water_mark: int = env(
         "BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK",
