@@ -31,9 +31,10 @@ from indexer.dating import Live
 from indexer.dead_letters import DeadLetter
 from indexer.embeds import quotes_lost_before
 from indexer.feed_items import FEED_ITEM
+from indexer.last_writer import plan
 from indexer.lives import REMEMBERED
 from indexer.names import Names
-from indexer.plan import Known, Plan, plan
+from indexer.plan import Known, Plan
 from indexer.records import APPVIEWS, collections_of
 from indexer.records.post import POST
 from indexer.session import Session, columns

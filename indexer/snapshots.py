@@ -10,7 +10,8 @@ from common.collection_filter import CollectionFilter
 from common.syntax import collection_of
 from indexer.batch import Layout, SnapshotProgress, ranges
 from indexer.lives import REMEMBERED
-from indexer.plan import Plan, gone_since, remove
+from indexer.passing import gone_since
+from indexer.plan import Plan, remove
 from indexer.post_flags import post_beside
 from indexer.session import Session
 

@@ -27,8 +27,8 @@ from indexer.batch import Batch, Item, collect
 from indexer.database import Database
 from indexer.dating import FIRST_TIME
 from indexer.dead_letters import DeadLetter
+from indexer.last_writer import prepare
 from indexer.lexicon_formats import is_record_key, normalised
-from indexer.plan import prepare
 
 MAX_PORTION_BYTES = 8 << 20
 PREPARED_AT_ONCE = 20

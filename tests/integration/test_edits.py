@@ -2,12 +2,14 @@
 
 import pytest
 
+from common.events import StreamEvent
 from tests import factories as make
-from tests.factories import ALICE, BOB, CAROL, POST, Json, moment, uri
+from tests.factories import ALICE, BOB, CAROL, POST, PROFILE, Json, moment, uri
 from tests.indexing import Index
 
 BOBS = uri(BOB, POST, "b")
 VERIFICATION = "app.bsky.graph.verification"
+BROKEN = make.profile("one") | {"displayName": 5}
 
 
 async def told(index: Index) -> list[tuple[str, str, str]]:
@@ -48,3 +50,19 @@ async def test_a_create_of_what_is_there_is_its_newer_version(index: Index) -> N
     assert await index.rows("post", "text", "indexedAt") == [("two", moment(2))]
     assert await index.count("profile_agg", "postsCount", ALICE) == 1
     assert await index.rows("like", "subject") == [uri(ALICE, POST, "a")]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2), (2, 1), (3,)], ids=str)
+@pytest.mark.parametrize("again", ["one", "two"])
+@pytest.mark.parametrize("ended", [make.delete(ALICE, PROFILE, "self", 2), make.update(ALICE, "self", BROKEN, 2)])
+async def test_what_is_made_again_is_new_though_it_may_say_the_same(
+    ended: StreamEvent, again: str, sizes: tuple[int, ...], index: Index
+) -> None:
+    events = [make.create(ALICE, "self", make.profile("one"), 1), ended]
+    first, *rest = make.cut([*events, make.create(ALICE, "self", make.profile(again), 3)], sizes)
+    await index.apply(*first)
+    await index.pool.execute('UPDATE bsky.record SET "takedownRef" = \'T\' WHERE "indexedAt" = $1', moment(1))
+    for batch in rest:
+        await index.apply(*batch)
+    assert await index.rows("record", "indexedAt", "takedownRef") == [(moment(3), None)]
+    assert await index.rows("profile", "indexedAt") == [moment(3)]

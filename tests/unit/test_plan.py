@@ -12,7 +12,8 @@ from msgspec import Raw
 from common.events import CreateEvent, DeleteEvent, StreamEvent
 from indexer.batch import collect
 from indexer.dating import Live
-from indexer.plan import Known, Plan, plan, remove
+from indexer.last_writer import plan
+from indexer.plan import Known, Plan, remove
 from tests import factories as make
 from tests.factories import ALICE, BOB, LIKE, POST, items, rev, uri
 
