@@ -116,8 +116,14 @@ class RecordLetters:
             after = rows[-1]["id"]
 
     async def replay(self, letter: Letter) -> None:
-        """On the stream first, then out of the table: to be interrupted in between changes nothing."""
-        field = LABELS_FIELD if letter.stream == LABEL_LIVE else EVENT_FIELD
+        """On the stream first, then out of the table: to be interrupted in between changes nothing.
+
+        Raises BadInput("not_storable") for a record: its version is known already, and would not be kept again.
+        """
+        is_of_labels = letter.stream == LABEL_LIVE
+        if letter.reason == "not_storable" and not is_of_labels:
+            raise BadInput(letter.reason, letter.error)
+        field = LABELS_FIELD if is_of_labels else EVENT_FIELD
         await self._redis.xadd(letter.stream, {field: letter.payload})
         await self.drop(letter)
 
