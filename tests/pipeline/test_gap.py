@@ -17,7 +17,7 @@ from sluice.pipeline import Pipeline
 from tests.databases import connected
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
 from tests.ingesting import recorded
-from tests.pipeline.test_kills import Run, reached, wiring
+from tests.pipeline_runs import Run, wiring
 from tests.recorded_network import StartNetwork
 from tests.waiting import until
 
@@ -54,7 +54,7 @@ async def test_what_a_relay_no_longer_had_is_fetched_from_the_repos_that_differ(
         run = Run(pipeline, Watch(redis, connection, "bsky", host), redis, connection)
         await run.start("indexer")
         await run.start("ingester")
-        await until(partial(reached, run, SEEN))
+        await until(partial(run.has_reached, SEEN))
         assert await pipeline.daemons[-1].stop() == 0
         pipeline.daemons.pop()
         away_since = await run.frames()
@@ -63,7 +63,7 @@ async def test_what_a_relay_no_longer_had_is_fetched_from_the_repos_that_differ(
         served.firehose.pace, served.firehose.faults.oldest_seq = None, OLDEST_KEPT
         await run.start("backfiller")
         await run.start("ingester")
-        await until(partial(reached, run, served.recording.last_seq))
+        await until(partial(run.has_reached, served.recording.last_seq))
 
         async def is_made_good() -> bool:
             return [gap.state for gap in await GapLedger(redis).all()] == ["closed"] and await run.is_drained()

@@ -18,7 +18,7 @@ from sluice.recording import Recording
 from tests.conftest import OpenRecording
 from tests.databases import connected
 from tests.expected_rows import Rows, differences, expected_rows, rows_of, unexplained
-from tests.pipeline.test_kills import Run, wiring
+from tests.pipeline_runs import Run, wiring
 from tests.relays import did_of, with_frames
 from tests.waiting import until
 
