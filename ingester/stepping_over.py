@@ -9,16 +9,19 @@ from common.errors import BadInput
 from ingester.framing import ERROR, INFO, MAX_SEQ, read_message
 
 ANSWER_SECONDS = 10.0
+ONE_BY_ONE = 16  # numbers without a jump, so that what is between two that are too large is not jumped over
 
 Connect = Callable[[int], Awaitable[ClientWebSocketResponse]]
 
 
 class Search:
     """The number lies above the highest cursor after which that frame came, and not above the lowest after which it
-    did not. Numbers may have gaps of any size, so the steps double until one is beyond it, and halve from there."""
+    did not. Numbers may have gaps of any size, so after a few the steps double until one is beyond it, and halve from
+    there."""
 
     def __init__(self, position: int) -> None:
         self._before = position
+        self._one_by_one_up_to = position + ONE_BY_ONE
         self._past: int | None = None
         self._is_sure = False
         self._step = 1
@@ -44,7 +47,9 @@ class Search:
         if is_past is not False:
             self._past, self._is_sure = self.cursor, is_past is True
         else:
-            self._before, self._step = self.cursor, self._step * 2
+            self._before = self.cursor
+            if self._before >= self._one_by_one_up_to:
+                self._step *= 2
 
 
 async def oversized_after(position: int, connect: Connect) -> int | None:
