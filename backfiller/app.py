@@ -75,7 +75,7 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
         settings.high_water_mark,
         memory_share=settings.memory_share,
         backfills=settings.backfill_stream,
-        on_pressure=metrics.pressure,
+        on_pressure=lambda stream, active, seconds: metrics.PRESSURE.set(active),
     )
     shared = _Shared(settings, redis, threads, room, outbound)
     lanes = [_lane(shared, stream, at_once) for stream, at_once in _at_once(settings).items()]
@@ -83,7 +83,6 @@ def _services(settings: Settings, redis: Redis, outbound: Outbound, threads: Thr
     metrics.BYTES_IN_HAND.labels("disk").set_function(lambda: shared.spools.disk.in_hand)
     metrics.HOSTS_LEFT_ALONE.labels("ratelimited").set_function(lambda: shared.permits.left_alone("host_at_rest"))
     metrics.HOSTS_LEFT_ALONE.labels("down").set_function(lambda: shared.permits.left_alone("host_down"))
-    metrics.CAPACITY.set(sum(lane.jobs_in_hand for lane in lanes))
     metrics.PARKED.set_function(lambda: sum(lane.parking.parked for lane in lanes))
     metrics.PARKING_FULL.set_function(lambda: any(lane.parking.is_full for lane in lanes))
     services = [service for lane in lanes for service in (lane.run, lane.consumer.hold, lane.parking.return_due)]
@@ -127,7 +126,6 @@ class _Shared:
             self.redis,
             self.settings.backfill_stream,
             self.ledger.recheck_key,
-            on_waiting=metrics.WAITING_RECHECKS.set,
         )
 
 

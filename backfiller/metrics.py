@@ -1,4 +1,4 @@
-"""What the backfiller tells Prometheus. The first twelve names are a contract with dashboards that exist."""
+"""What the backfiller tells Prometheus. The first eleven names are a contract with dashboards that exist."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,7 +12,6 @@ PROCESSED = Counter("backfiller_repos_processed", "Repos whose records are all o
 FAILED = Counter("backfiller_repos_failed", "Tries that failed.")
 DEAD_LETTERED = Counter("backfiller_repos_dead_lettered", "Entries moved to the dead letters.")
 EXTRACTED = Counter("backfiller_records_extracted", "Records of processed repos that went to the output.")
-FILTERED = Counter("backfiller_records_filtered", "Records of processed repos whose collection is not ours.")
 RETRIES = Counter("backfiller_retries_attempted", "Failed tries after which another one was arranged.")
 WAITING = Gauge("backfiller_repos_waiting", "Jobs in the inputs that nobody has been given yet.")
 RUNNING = Gauge("backfiller_repos_running", "Jobs in hand now.")
@@ -27,10 +26,8 @@ UNREADABLE = Counter("backfiller_records_unreadable", "Records of processed repo
 OUTCOMES = Counter("backfiller_repo_outcomes", "Jobs finished, by how.", ["outcome"])
 FAILURES_BY_REASON = Counter("backfiller_failures_by_reason", "Tries that failed, by reason.", ["reason"])
 DEFERRALS = Counter("backfiller_deferrals", "Jobs parked without using up a try, by reason.", ["reason"])
-WAITING_RECHECKS = Gauge("backfiller_rechecks_waiting", "Repos that were not to be had, to be looked at again in time.")
-PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
 PARKING_FULL = Gauge("backfiller_parking_full", "1 while as many jobs are parked as may be, and no others are taken.")
-CAPACITY = Gauge("backfiller_repo_capacity", "Jobs that can be in hand at once.")
+PARKED = Gauge("backfiller_retry_queue_length", "Jobs parked until their next try.")
 REPO_SECONDS = Histogram(
     "backfiller_repo_duration_seconds",
     "Time from the start of a try to its end.",
@@ -38,8 +35,6 @@ REPO_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 PRESSURE = Gauge("backfiller_backpressure_active", "1 while the output is full and jobs wait for it.")
-PRESSURE_SECONDS = Counter("backfiller_backpressure_seconds", "Seconds that the output was full.")
-PRESSURE_TIMES = Counter("backfiller_backpressure_activations", "Times that the output became full.")
 BYTES_IN_HAND = Gauge(
     "backfiller_bytes_in_hand", "Bytes of repos in memory or on disk and not yet all on the output.", ["where"]
 )
@@ -96,19 +91,10 @@ def parked(reason: str, *, deferred: bool) -> None:
     RETRIES.inc()
 
 
-def unpacked(records: int, filtered: int, unreadable: int) -> None:
-    """The account of one repo: the leaves of its tree are these two together; the unreadable are among the records."""
+def unpacked(records: int, unreadable: int) -> None:
+    """Of one repo; the unreadable are among the records."""
     EXTRACTED.inc(records - unreadable)
-    FILTERED.inc(filtered)
     UNREADABLE.inc(unreadable)
-
-
-def pressure(stream: str, active: bool, seconds: float) -> None:
-    """What a Room tells: that a wait began (0 seconds), that it has gone on for some, and that it is over."""
-    if active and not seconds:
-        PRESSURE_TIMES.inc()
-    PRESSURE.set(active)
-    PRESSURE_SECONDS.inc(seconds)
 
 
 def sampled(input_streams: Iterable[str], firehose_stream: str, samples: Mapping[str, StreamSample]) -> None:

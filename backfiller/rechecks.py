@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -33,13 +32,10 @@ class Rechecks:
         redis: Redis,
         stream: str,
         key: str,
-        *,
-        on_waiting: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._redis = redis
         self._stream = stream
         self._key = key
-        self._on_waiting = on_waiting
         self._queue = redis.register_script(_QUEUE)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -56,5 +52,4 @@ class Rechecks:
             for did in due:
                 args += [did, encode_event(RepoJob(did=did.decode(), reason=REASON))]
             await self._queue(keys=[self._stream, self._key], args=args)
-        self._on_waiting(await self._redis.zcard(self._key))
         return len(due)

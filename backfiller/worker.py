@@ -109,7 +109,7 @@ class Backfiller:
                     return None
         except (TryLater, BadInput, GiveUp) as error:
             return after(error, job, self._retries, now())
-        metrics.unpacked(snapshot.records, snapshot.filtered, snapshot.unreadable)
+        metrics.unpacked(snapshot.records, snapshot.unreadable)
         emitted = snapshot.records - snapshot.unreadable
         return Finished(DONE, snapshot.rev, emitted, snapshot.filtered, snapshot.unreadable)
 

@@ -54,7 +54,7 @@ async def measure_full(pipeline: Pipeline, redis: Redis, seconds: int) -> None:
     await redis.config_set("maxmemory", most)
     await pipeline.start_ingester("firehose")
     async with asyncio.timeout(WAITING_SECONDS):
-        while not (await pipeline.metrics()).by("ingester_backpressure_seconds_total", "stream").get("firehose_live"):
+        while not (await pipeline.metrics()).by("sluice_backpressure_seconds_total", "stream").get("firehose_live"):
             await asyncio.sleep(0.5)
     samples = []
     for _ in range(seconds):
@@ -75,7 +75,7 @@ async def measure_flow(pipeline: Pipeline, watch: Watch, recording: Recording) -
         longest = max(longest, progress.lengths["firehose_live"])
         peaks |= {daemon: sum(peak_rss_mb(each.pid) for each in of(daemon)) for daemon in DAEMONS}
         await asyncio.sleep(0.1)
-    waited = (await pipeline.metrics()).by("ingester_backpressure_seconds_total", "stream")
+    waited = (await pipeline.metrics()).by("sluice_backpressure_seconds_total", "stream")
     print(f"{len(recording.frames)} frames in {time.monotonic() - started:.1f} s; the stream was at most {longest}")
     print(f"entries long, and the ingester waited {waited.get('firehose_live', 0)} s for room; {load()}")
     for daemon, peak in sorted(peaks.items()):

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from common.daemon import stopped_within
@@ -14,6 +15,8 @@ from common.standing import BACKFILLS, standing_bytes
 POLL_SECONDS = 0.1
 MEMORY_POLL_SECONDS = 1.0
 MOST_STANDING = 0.6  # of maxmemory; more leaves the streams too little to work with
+
+WAITED = Counter("sluice_backpressure_seconds_total", "Time that writers to a stream waited for room.", ["stream"])
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class Room:
         on_pressure: Callable[[str, bool, float], None] = lambda stream, active, seconds: None,
     ) -> None:
         self.stream = stream
+        WAITED.labels(stream)
         self.high_water_mark = high_water_mark
         self._redis = redis
         self._memory_share = memory_share
@@ -74,20 +78,24 @@ class Room:
     async def _wait_until_open(self, stop: asyncio.Event) -> bool:
         since = time.monotonic()
         self._watched = True
-        self._on_pressure(self.stream, True, 0.0)
+        self._tell(True, 0.0)
         try:
             while not self._is_open():
                 if await stopped_within(stop, POLL_SECONDS):
                     return False
                 now = time.monotonic()
-                self._on_pressure(self.stream, True, now - since)
+                self._tell(True, now - since)
                 since = now
                 if not await self._measure(stop) or not await self._measure_memory(stop):
                     return False
             return True
         finally:
             self._watched = False
-            self._on_pressure(self.stream, False, time.monotonic() - since)
+            self._tell(False, time.monotonic() - since)
+
+    def _tell(self, active: bool, seconds: float) -> None:
+        WAITED.labels(self.stream).inc(seconds)
+        self._on_pressure(self.stream, active, seconds)
 
     def _is_full(self) -> bool:
         return (self._length or 0) >= self.high_water_mark or self._used_share >= self._memory_share

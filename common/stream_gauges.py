@@ -1,4 +1,4 @@
-"""What the streams and Redis look like, sampled: lengths, lag, pending, how old the oldest work is, memory, pool."""
+"""What the streams and Redis look like, sampled: lengths, lag, pending, how old the oldest work is, memory."""
 
 import asyncio
 import logging
@@ -37,7 +37,6 @@ MEMORY = Gauge(
     "Of Redis: used, what of that never drains (standing, at least), and maxmemory where it has one (max).",
     ["kind"],
 )
-POOL = Gauge("sluice_redis_pool_connections", "Connections to Redis: busy, or idle in the pool.", ["state"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +123,6 @@ class StreamGauges:
         MEMORY.labels("standing").set(await standing_bytes(self._redis, self._backfills))
         if limit := memory.get("maxmemory"):
             MEMORY.labels("max").set(limit)
-        pool = self._redis.connection_pool
-        POOL.labels("busy").set(len(pool._in_use_connections))
-        POOL.labels("idle").set(len(pool._available_connections))
 
     def _publish(self, samples: Mapping[str, StreamSample]) -> None:
         for stream, sample in samples.items():
@@ -140,7 +136,7 @@ class StreamGauges:
 
     def _forget(self) -> None:
         """Unknown values are left out rather than shown as they were."""
-        for gauge in (LENGTH, LAG, LAG_SECONDS, PENDING, OLDEST, MEMORY, POOL):
+        for gauge in (LENGTH, LAG, LAG_SECONDS, PENDING, OLDEST, MEMORY):
             gauge.clear()
 
 

@@ -85,17 +85,12 @@ class Database:
             else:
                 return session.rows
 
-    async def apply_labels(
-        self, events: Sequence[LabelEvent], letters: Sequence[DeadLetter]
-    ) -> tuple[labels.LabelCounts, int]:
-        """`letters`: entries of which some labels are not among the events.
-
-        The answer: labels added and withdrawn, and rows changed.
-        """
+    async def apply_labels(self, events: Sequence[LabelEvent], letters: Sequence[DeadLetter]) -> int:
+        """`letters`: entries of which some labels are not among the events. The answer: rows changed."""
         async with self.transaction() as session:
-            counted = await labels.apply(session, events)
+            await labels.apply(session, events)
             await dead_letters.bury(session, letters)
-        return counted, session.rows
+        return session.rows
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

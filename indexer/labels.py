@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,14 +14,6 @@ Key = tuple[str, str, str, str]
 Version = tuple[str, int]
 _LONGEST_KEY = 2600  # bytes, of the 2704 that a row of an index can have
 _OF_OTHER_INGESTERS = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9:.]{8,32}) UTC")
-
-
-@dataclass(frozen=True, slots=True)
-class LabelCounts:
-    """Labels that now apply, and labels that were withdrawn."""
-
-    added: int
-    removed: int
 
 
 def sorted_out(event: LabelEvent) -> tuple[LabelEvent, list[BadInput]]:
@@ -53,18 +44,16 @@ def newest(events: Iterable[LabelEvent]) -> dict[Key, tuple[Version, Label]]:
     return found
 
 
-async def apply(session: Session, events: Iterable[LabelEvent]) -> LabelCounts:
+async def apply(session: Session, events: Iterable[LabelEvent]) -> None:
     """A withdrawn label stays as a row with neg, so that an old copy of it cannot bring it back."""
     wanted = sorted(newest(events).items(), key=lambda pair: pair[0])
     if not wanted:
-        return LabelCounts(0, 0)
+        return
     advanced = await session.fetch(_ADVANCE, *columns([(*key, *version) for key, (version, _) in wanted]))
     won = {tuple(row) for row in advanced}
     rows = [(*key, bool(label.neg), label.cts, label.exp) for key, (_, label) in wanted if key in won]
     changed = await session.fetch(_WRITE, *columns(rows)) if rows else []
     session.rows += len(changed)
-    removed = sum(row["neg"] for row in changed)
-    return LabelCounts(len(changed) - removed, removed)
 
 
 def _storable(label: Label) -> Label:

@@ -25,33 +25,34 @@ from common.progress import Progress
 from common.stream_gauges import StreamSample
 from indexer.batch import Item
 from indexer.database import Applied
-from indexer.labels import LabelCounts
 from indexer.records import HANDLERS
 from indexer.refusals import Verdict
 
 EVENTS = Counter("indexer_events_processed_total", "Record events applied (creates, updates and deletes).")
+OF_REPOS = Counter(
+    "indexer_repo_level_events_total",
+    "Events about whole repos, applied: commits seen without records (repo), account and identity events.",
+    ["kind"],
+)
 KINDS: dict[type[StreamEvent], Counter] = {
     CreateEvent: Counter("indexer_create_events_total", "Create events applied."),
     UpdateEvent: Counter("indexer_update_events_total", "Update events applied."),
     DeleteEvent: Counter("indexer_delete_events_total", "Delete events applied."),
-    RepoEvent: Counter("indexer_repo_events_total", "Commits seen without records, applied."),
-    AccountEvent: Counter("indexer_account_events_total", "Account events applied."),
-    IdentityEvent: Counter("indexer_identity_events_total", "Identity events applied."),
+    RepoEvent: OF_REPOS.labels("repo"),
+    AccountEvent: OF_REPOS.labels("account"),
+    IdentityEvent: OF_REPOS.labels("identity"),
 }
 TYPES = {
     name: Counter(f"indexer_{name}_events_total", f"Creates of the type {name} applied.")
-    for name in ("post", "like", "repost", "follow", "block", "profile")
+    for name in ("post", "like", "repost", "follow")
 }
-ERRORS_TOTAL = Counter("indexer_errors_total", "Errors of any kind: expected and unexpected.")
-EXPECTED = Counter("indexer_expected_errors_total", "Errors that are the data's: invalid records, dead letters.")
+ERRORS_TOTAL = Counter("indexer_errors_total", "The data's errors (invalid records, dead letters) and unexpected ones.")
 UNEXPECTED = Counter("indexer_unexpected_errors_total", "Errors that are ours or the servers': outages, conflicts.")
 ACK_FAILURES = Counter("indexer_ack_failures_total", "Acks that failed after the commit, and were tried again.")
 DB_WRITES = Counter("indexer_db_writes_total", "Rows changed in Postgres, committed.")
 PENDING = Gauge("indexer_pending_messages", "Entries delivered to the indexers and not yet acked, all streams.")
 ACTIVE_TASKS = Gauge("indexer_active_tasks", "Batches being applied now.")
 LABELS = Counter("indexer_labels_processed_total", "Labels taken from label_live.")
-LABELS_ADDED = Counter("indexer_labels_added_total", "Label rows written that apply.")
-LABELS_REMOVED = Counter("indexer_labels_removed_total", "Label rows written that withdraw.")
 
 OUTCOME_NAMES = (
     *("written", "lifted", "deleted", "stale", "superseded", "unknown_collection"),
@@ -73,8 +74,11 @@ FRESHNESS = Histogram(
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600),
 )
 LAST_COMMIT = Gauge("indexer_last_commit_timestamp_seconds", "Unix time of the newest commit.", ["stream"])
-POOL = Gauge("indexer_db_pool_connections", "Connections to Postgres: busy, or idle in the pool.", ["state"])
-POOL_MAX = Gauge("indexer_db_pool_max_connections", "Most connections to Postgres that this process opens.")
+POOL = Gauge(
+    "indexer_db_pool_connections",
+    "Connections to Postgres: busy, idle in the pool, or not opened yet; together as many as this process may open.",
+    ["state"],
+)
 ACCOUNT_TASKS = Counter(
     "indexer_account_tasks_total",
     "What is done for accounts off the hot path: handles looked up, deletions checked, repos of those that came back"
@@ -90,7 +94,7 @@ ACCOUNT_TASK_RESULTS = {
 # a stream has entries that nobody takes, or a batch in hand that gets no further
 PROGRESS = Progress(
     work=("indexer_active_tasks", "sluice_stream_group_lag"),
-    done=("indexer_batch_duration_seconds_count", "indexer_expected_errors_total"),
+    done=("indexer_batch_duration_seconds_count", "indexer_dead_letters_total"),
     patience_seconds=300.0,
 )
 
@@ -123,7 +127,6 @@ def count_applied(stream: str, items: Sequence[Item], applied: Applied) -> None:
     for outcome, number in applied.outcomes.items():
         OUTCOMES.labels(outcome).inc(number)
     faults = sum(applied.outcomes.get(name, 0) for name in _DATA_FAULTS)
-    EXPECTED.inc(faults)
     ERRORS_TOTAL.inc(faults)
     if unstorable := applied.outcomes.get("not_storable", 0):
         DEAD_LETTERS.labels("not_storable").inc(unstorable)
@@ -144,10 +147,8 @@ def _show_times(stream: str, events: Sequence[StreamEvent]) -> None:
             fresh.observe(delay)
 
 
-def count_labels(stream: str, events: Sequence[LabelEvent], counts: LabelCounts, rows: int) -> None:
+def count_labels(stream: str, events: Sequence[LabelEvent], rows: int) -> None:
     LABELS.inc(sum(len(event.labels) for event in events))
-    LABELS_ADDED.inc(counts.added)
-    LABELS_REMOVED.inc(counts.removed)
     LAST_COMMIT.labels(stream).set_to_current_time()
     DB_WRITES.inc(rows)
 
@@ -161,7 +162,6 @@ def count_refusal(judgement: Verdict) -> None:
 
 def count_dead_letter(reason: str) -> None:
     DEAD_LETTERS.labels(reason).inc()
-    EXPECTED.inc()
     ERRORS_TOTAL.inc()
 
 

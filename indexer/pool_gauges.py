@@ -6,7 +6,7 @@ import asyncpg
 
 from common.daemon import stopped_within
 from common.dependencies import answering
-from indexer.metrics import POOL, POOL_MAX
+from indexer.metrics import POOL
 from indexer.refusals import ERRORS, Verdict, verdict
 
 INTERVAL_SECONDS = 5.0
@@ -23,12 +23,12 @@ class PoolGauges:
         self._interval_seconds = interval_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        POOL_MAX.set(self._pool.get_max_size())
         while not stop.is_set():
-            idle = self._pool.get_idle_size()
-            POOL.labels("idle").set(idle)
-            POOL.labels("busy").set(self._pool.get_size() - idle)
-            if idle or self._pool.get_size() < self._pool.get_max_size():
+            opened, idle = self._pool.get_size(), self._pool.get_idle_size()
+            unopened = self._pool.get_max_size() - opened
+            for state, connections in (("busy", opened - idle), ("idle", idle), ("unopened", unopened)):
+                POOL.labels(state).set(connections)
+            if idle or unopened:
                 await self._ask()
             await stopped_within(stop, self._interval_seconds)
 

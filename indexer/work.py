@@ -127,8 +127,7 @@ class LabelWork:
                 if refusals:
                     why = f"{len(refusals)} of {len(item.event.labels)} labels: {refusals[0].detail}"
                     letters.append(DeadLetter(stream, item, refusals[0].reason, "", why))
-        counted, rows = await self._database.apply_labels(kept, letters)
-        metrics.count_labels(stream, kept, counted, rows)
+        metrics.count_labels(stream, kept, await self._database.apply_labels(kept, letters))
         for letter in letters:
             metrics.count_dead_letter(letter.reason)
 

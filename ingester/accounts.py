@@ -3,14 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import Counter
-
-from common.events import CreateEvent, DeleteEvent, LabelEvent, StreamEvent, UpdateEvent
+from common.events import LabelEvent, StreamEvent
 from common.streams import FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL
 from ingester.framing import FrameResult, Proof
 from ingester.metrics import (
-    CREATES,
-    DELETES,
     DROPPED,
     ERRORS,
     ERRORS_BY_REASON,
@@ -19,13 +15,11 @@ from ingester.metrics import (
     FRAMES,
     IN_MEMORY,
     LABELER_EVENTS,
-    LABELS_WRITTEN,
     PROVEN,
     RECEIVED,
-    REPOS_FETCHED,
-    REPOS_WRITTEN,
     STREAM_EVENTS,
-    UPDATES,
+    WORKER_DIED,
+    WRITTEN,
 )
 
 _FRAME_REASONS = ("bad_cbor", "bad_frame", "replayed", "oversized_frame", "unwritten", "other")
@@ -46,7 +40,8 @@ _SUBSCRIPTION_ERRORS = (
 
 
 NOTHING: Mapping[str, int] = {}
-_BY_ACTION = {CreateEvent: CREATES, UpdateEvent: UPDATES, DeleteEvent: DELETES}
+
+
 _BY_PROOF = {proof: PROVEN.labels(proof) for proof in Proof}
 
 
@@ -57,58 +52,47 @@ def count_firehose(result: FrameResult) -> None:
     FIREHOSE_EVENTS.inc(len(result.events))
     if result.proof is not Proof.NONE:
         _BY_PROOF[result.proof].inc()
-    for event in result.events:
-        if counter := _BY_ACTION.get(type(event)):
-            counter.inc()
 
 
-def count_nothing(_: FrameResult) -> None:
-    """For sources that have nothing to count beyond the account."""
+def count_labels(result: FrameResult) -> None:
+    """The contract has a name of its own for the labels received."""
+    LABELER_EVENTS.inc(result.received)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where units come from, and the two counters that are its own. The lists of labels are closed."""
+    """Where units come from. The lists of labels are closed."""
 
     name: str
     stream: str
-    received: Counter
-    written: Counter
-    count_events: Callable[[FrameResult], None]
     kinds: tuple[str, ...]
     drop_reasons: tuple[str, ...]
     error_reasons: tuple[str, ...]
+    count_frame: Callable[[FrameResult], None] = lambda result: None
 
 
 FIREHOSE = Source(
     "firehose",
     FIREHOSE_LIVE,
-    RECEIVED,
-    STREAM_EVENTS,
-    count_firehose,
     ("#commit", "#sync", "#identity", "#account", "#info", "error", "unknown", "unreadable"),
     _FRAME_REASONS + _COMMIT_REASONS + _VERIFICATION_REASONS + _CHAIN_REASONS,
-    _SUBSCRIPTION_ERRORS,
+    (*_SUBSCRIPTION_ERRORS, WORKER_DIED),
+    count_firehose,
 )
 LABELER = Source(
     "labeler",
     LABEL_LIVE,
-    LABELER_EVENTS,
-    LABELS_WRITTEN,
-    count_nothing,
     ("#labels", "#info", "error", "unknown", "unreadable"),
     (*_FRAME_REASONS, "bad_label", "foreign_src", "bad_signature"),
     _SUBSCRIPTION_ERRORS,
+    count_labels,
 )
 LISTING = Source(
     "listing",
     REPO_BACKFILL,
-    REPOS_FETCHED,
-    REPOS_WRITTEN,
-    count_nothing,
     (),
     ("bad_row", "current", "unwritten", "other"),
-    ("page", "fenced"),
+    ("page", "fenced", "row_skipped"),
 )
 
 
@@ -124,6 +108,8 @@ class Account:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._received = RECEIVED.labels(source.name)
+        self._written = WRITTEN.labels(source.name)
         self._dropped = {reason: DROPPED.labels(source.name, reason) for reason in source.drop_reasons}
         self._errors = {reason: ERRORS_BY_REASON.labels(source.name, reason) for reason in source.error_reasons}
         self._frames = {kind: FRAMES.labels(source.name, kind) for kind in source.kinds}
@@ -134,11 +120,11 @@ class Account:
     def accept(self, result: FrameResult, held: int) -> None:
         """A frame was read, and `held` units of it are now in memory."""
         self.received(result.received, held, result.dropped)
-        self._source.count_events(result)
+        self._source.count_frame(result)
 
     def received(self, count: int, held: int, dropped: Mapping[str, int]) -> None:
         """`count` units came, of which `held` are now in memory."""
-        self._source.received.inc(count)
+        self._received.inc(count)
         if held:
             IN_MEMORY.inc(held)
         for reason, number in dropped.items():
@@ -147,7 +133,10 @@ class Account:
     def written(self, count: int, dropped: Mapping[str, int] = NOTHING) -> None:
         """`count` held units are dealt with; of those, some were no news and are dropped after all."""
         IN_MEMORY.dec(count)
-        self._source.written.inc(count - sum(dropped.values()))
+        news = count - sum(dropped.values())
+        self._written.inc(news)
+        if self._source is FIREHOSE:
+            STREAM_EVENTS.inc(news)
         for reason, number in dropped.items():
             self._dropped[reason].inc(number)
 

@@ -16,14 +16,14 @@ from common.redis_connection import check_redis, open_redis
 from common.repo_states import RepoStates
 from common.settings import load
 from common.stream_gauges import StreamGauges, watched
-from common.streams import REPO_BACKFILL_HIGH
+from common.streams import FIREHOSE_BACKFILL, FIREHOSE_LIVE, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH
 from common.syntax import is_nsid
 from common.telemetry import Health, serve_metrics
 from ingester.admin import serve_admin
 from ingester.controls import Controls, LiveFilter
 from ingester.gaps import GapLedger
 from ingester.known_repos import KnownRepos
-from ingester.metrics import LENGTHS, PROGRESS, Pressure, show_lengths
+from ingester.metrics import PROGRESS, Pressure, show_lengths
 from ingester.repo_gauges import RepoGauges
 from ingester.settings import MODES, Settings
 from ingester.sources import Sources, Work
@@ -34,6 +34,7 @@ from ingester.verification import Mode
 from ingester.verified_reading import verified_reading
 
 MOST_WORKERS = 64
+WATCHED = (FIREHOSE_LIVE, FIREHOSE_BACKFILL, LABEL_LIVE, REPO_BACKFILL, REPO_BACKFILL_HIGH)
 
 
 async def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -71,7 +72,7 @@ async def main(environ: Mapping[str, str] = os.environ) -> None:
         controls = Controls(redis, switches, sources.filter, partial(setattr, health, "remark"))
         admin = serve_admin(controls, settings.admin_host, settings.admin_port, settings.admin_token)
         await stack.enter_async_context(admin)
-        gauges = StreamGauges(redis, watched((*LENGTHS, REPO_BACKFILL_HIGH)), on_sample=show_lengths)
+        gauges = StreamGauges(redis, watched(WATCHED), on_sample=show_lengths)
         repos = RepoGauges(states)
         watches = (health.beat, gauges.run, repos.run, sources.ledger.watch, controls.watch)
         await run_daemon(*watches, *(switch.run for switch in switches), grace_seconds=settings.grace_seconds)

@@ -14,7 +14,6 @@ from common.redis_connection import outlast
 from common.retry import Backoff
 from ingester.accounts import Account
 from ingester.cursors import LISTING_DONE, stored_cursor
-from ingester.metrics import FETCH_ERRORS
 from ingester.pages import Page, page_of
 from ingester.upstream import upstream_of
 
@@ -72,7 +71,6 @@ class HostListing:
 
     def _after_failure(self, error: TryLater | BadInput | GiveUp) -> float:
         self._account.error("page")
-        FETCH_ERRORS.inc()
         if self._backoff.failures == 0:
             log.warning("no page of listHosts, trying again", extra={"url": self._url, "error": str(error)})
         asked = error.seconds if isinstance(error, TryLater) else None

@@ -14,7 +14,6 @@ from common.redis_connection import outlast
 from common.streams import REPO_BACKFILL
 from ingester.cursors import cursor_key
 from ingester.host_listing import HOSTS_DUE
-from ingester.metrics import PDS_DUE
 from ingester.repo_listing import RepoListing
 
 LOOK_SECONDS = 5.0
@@ -60,7 +59,6 @@ class PdsListings:
     async def _next(self) -> str:
         """'' if none is due."""
         now = time.time()
-        PDS_DUE.set(await self._redis.zcount(HOSTS_DUE, "-inf", now))
         taken: Any = await self._take(keys=[HOSTS_DUE], args=[now, now + LEASE_SECONDS])
         return taken.decode() if taken else ""
 

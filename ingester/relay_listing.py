@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
@@ -50,19 +49,15 @@ class RelayListing:
         *,
         key: str,
         repeat_seconds: float,
-        show_complete: Callable[[bool], None] = lambda is_complete: None,
     ) -> None:
         self._rest = redis.register_script(_REST)
         self._listing = listing
         self._keys = [key, listed_key(key)]
         self._repeat_seconds = repeat_seconds
-        self._show_complete = show_complete
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            self._show_complete(False)
             if await self._listing.to_its_end(stop):
-                self._show_complete(True)
                 await self._until_due(stop)
 
     async def _until_due(self, stop: asyncio.Event) -> None:

@@ -21,7 +21,6 @@ from common.syntax import is_did, is_tid
 from ingester.accounts import Account
 from ingester.cursors import LISTING_DONE, stored_cursor
 from ingester.gaps import Gap, GapLedger
-from ingester.metrics import CURSOR_SKIPS, FETCH_ERRORS
 from ingester.pages import Page, RepoPages
 
 FIRST_WAIT_SECONDS = 0.5
@@ -150,7 +149,7 @@ class RepoListing:
 
     def _note_success(self, stored: str, start: str) -> None:
         if self._steps:
-            CURSOR_SKIPS.inc()
+            self._account.error("row_skipped")
             fields = {"host": self._listed.host, "after": stored, "up_to": start}
             log.error("stepped over a row that the host cannot list; its repo is not queued", extra=fields)
         self._steps = 0
@@ -165,7 +164,6 @@ class RepoListing:
 
     async def _after_failure(self, error: TryLater | BadInput | GiveUp, stored: str) -> float:
         self._account.error("page")
-        FETCH_ERRORS.inc()
         if self._backoff.failures == 0:
             fields = {"host": self._listed.host, "cursor": stored, "error": str(error)}
             level = logging.WARNING if isinstance(error, TryLater) else logging.ERROR

@@ -31,7 +31,7 @@ from ingester.host_listing import HOSTS_DUE, HostListing
 from ingester.intake import Intake, Verify
 from ingester.known_repos import KnownRepos
 from ingester.label_verification import LabelVerification
-from ingester.metrics import HostMeter, Listings, Pressure
+from ingester.metrics import HostMeter, Pressure
 from ingester.pages import RepoPages
 from ingester.pds_listing import PdsListings
 from ingester.reading_ahead import PlainReader, ReadAhead
@@ -119,8 +119,7 @@ class Sources:
         yield from (self._intake(repos, relay) for relay in work.firehoses)
         yield from (self._intake(labels, labeler) for labeler in work.labelers)
         yield from (self._followed(labels, did, number) for number, did in enumerate(work.labeler_dids, 1))
-        listings = Listings(len(work.listed))
-        yield from (self._relay_listing(relay, listings) for relay in work.listed)
+        yield from (self._relay_listing(relay) for relay in work.listed)
         yield from (self._host_listing(relay) for relay in work.host_lists)
         if work.host_lists:
             yield self._pds_listings()
@@ -178,7 +177,7 @@ class Sources:
         """All labelers share what is known of their DIDs."""
         return LabelVerification(self.identities, upstream, account, did).verified
 
-    def _relay_listing(self, relay: Upstream, listings: Listings) -> HostSource:
+    def _relay_listing(self, relay: Upstream) -> HostSource:
         key = cursor_key(REPO_BACKFILL, relay.host)
         listing = self._listing(
             relay.http_url,
@@ -186,8 +185,7 @@ class Sources:
             self.settings.listing_collection,
         )
         repeat_seconds = self.settings.listing_repeat_hours * 3600
-        show = partial(listings.show, relay.host)
-        service = RelayListing(self.redis, listing, key=key, repeat_seconds=repeat_seconds, show_complete=show)
+        service = RelayListing(self.redis, listing, key=key, repeat_seconds=repeat_seconds)
         return HostSource(LISTING.name, relay.host, key, service.run)
 
     @property

@@ -16,7 +16,7 @@ from common.keys import PublicKey
 from common.retry import Backoff
 from ingester.controls import LiveFilter
 from ingester.frame_reader import KeyAnswer, Outcome
-from ingester.metrics import WORKER_DEATHS
+from ingester.metrics import count_worker_death
 from ingester.verification import Mode
 from ingester.worker_process import LENGTH, Reply, Request, packed, unpacked
 
@@ -150,7 +150,7 @@ class Workers:
             code = worker.process.returncode or 0
             if not is_there and code >= 0:
                 raise RuntimeError("a worker process does not start; what it said stands above")
-            WORKER_DEATHS.inc()
+            count_worker_death()
             fields = {"code": code, "frames_in_hand": sum(map(len, in_hand))}
             log.error("a worker died, starting another", extra=fields)
             self._take_back(in_hand)

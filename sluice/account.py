@@ -12,12 +12,9 @@ from sluice.samples import Samples
 
 # what an indexer leaves out on purpose, by the name of the outcome
 _DROPPED_BY_INDEXER = ("invalid_record", "foreign_subject", "not_storable", "future_rev", "unknown_collection")
-# the ingester's account: what came in, of all sources, and what became of it
-_IN = ("ingester_received_total", "ingester_labeler_events_total", "ingester_backfill_repos_fetched_total")
-_OUT = (
-    *("ingester_stream_events_total", "ingester_labels_written_total", "ingester_backfill_repos_written_total"),
-    *("ingester_firehose_filtered_operations_total", "ingester_dropped_total"),
-)
+_RECEIVED, _WRITTEN = "ingester_received_total", "ingester_written_total"
+_LEFT_OUT = ("ingester_firehose_filtered_operations_total", "ingester_dropped_total")
+_LIVE = ("firehose", "labeler")  # the sources of events; the third one lists repos
 
 
 @dataclass(frozen=True)
@@ -61,19 +58,18 @@ def account(
     """`recorded`: what the live part should have brought; None if there was none."""
     dropped = metrics.by("ingester_dropped_total", "reason")
     frames = metrics.by("ingester_frames_total", "kind")
-    received = metrics["ingester_received_total"] + metrics["ingester_labeler_events_total"]
-    written = metrics["ingester_stream_events_total"] + metrics["ingester_labels_written_total"]
+    received, written = metrics.by(_RECEIVED, "source"), metrics.by(_WRITTEN, "source")
     filtered = metrics["ingester_firehose_filtered_operations_total"]
     outcomes = metrics.by("indexer_outcomes_total", "outcome")
     return Account(
         frames=metrics.by("ingester_frames_total", "source").get("firehose", 0),
-        received=received,
-        written=written,
+        received=sum(received.get(source, 0) for source in _LIVE),
+        written=sum(written.get(source, 0) for source in _LIVE),
         filtered=filtered,
         dropped=dropped | {reason: outcomes[reason] for reason in _DROPPED_BY_INDEXER if reason in outcomes},
         outcomes=outcomes,
         backfill={
-            "repos_queued": metrics["ingester_backfill_repos_written_total"],
+            "repos_queued": written.get("listing", 0),
             "repos_done": metrics["backfiller_repos_processed_total"],
             "records": metrics["backfiller_records_extracted_total"],
             **metrics.by("backfiller_repo_outcomes_total", "outcome"),
@@ -86,7 +82,7 @@ def account(
 
 def _faults(metrics: Samples, frames: Mapping[str, int], recorded: Contents | None) -> list[str]:
     faults = []
-    if unexplained := _sum(metrics, _IN) - _sum(metrics, _OUT):
+    if unexplained := metrics[_RECEIVED] - metrics[_WRITTEN] - sum(metrics[name] for name in _LEFT_OUT):
         faults.append(f"the ingester received {unexplained} more than it wrote, filtered and dropped")
     for kind, number in (recorded.frames if recorded else {}).items():
         if frames.get(kind, 0) < number:
@@ -97,16 +93,11 @@ def _faults(metrics: Samples, frames: Mapping[str, int], recorded: Contents | No
     return faults
 
 
-def _sum(metrics: Samples, names: tuple[str, ...]) -> int:
-    return sum(metrics[name] for name in names)
-
-
 def _lost(metrics: Samples) -> list[str]:
     """What went onto the streams and did not come out of them."""
-    events = sum(metrics[f"indexer_{kind}_events_total"] for kind in ("repo", "account", "identity"))
-    events += metrics["indexer_events_processed_total"] + _buried(metrics)
+    events = metrics["indexer_repo_level_events_total"] + metrics["indexer_events_processed_total"] + _buried(metrics)
     sent = metrics["ingester_stream_events_total"] + _backfilled(metrics)
-    labels, labels_sent = metrics["indexer_labels_processed_total"], metrics["ingester_labels_written_total"]
+    labels, labels_sent = metrics["indexer_labels_processed_total"], metrics.by(_WRITTEN, "source").get("labeler", 0)
     lost = []
     if events < sent:
         lost.append(f"{sent} events went onto the streams, {events} were indexed")

@@ -8,7 +8,7 @@ from sluice.flow import Flow
 HOUR = 3600.0
 
 RATES: Mapping[str, str] = {
-    "received": "ingester_received_total",
+    "received": "ingester_firehose_events_total",
     "streamed": "ingester_stream_events_total",
     "indexed": "indexer_events_processed_total",
     "rows": "indexer_db_writes_total",

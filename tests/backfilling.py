@@ -25,7 +25,7 @@ INPUT, OUTPUT, DLQ, GROUP = "repo_backfill", "firehose_backfill", "repo_backfill
 HIGH = "repo_backfill_high"
 PARKED = f"{INPUT}:parked"
 
-LEDGER = ("repos_processed", "repos_failed", "records_extracted", "records_filtered", "records_unreadable")
+LEDGER = ("repos_processed", "repos_failed", "records_extracted", "records_unreadable")
 
 OpenRecording = Callable[[str], Recording]
 Answer = bytes | int | web.Response | Callable[[web.Request], Awaitable[web.StreamResponse]]

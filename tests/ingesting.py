@@ -29,15 +29,8 @@ class Metrics(dict[str, float]):
 
     @property
     def unaccounted(self) -> float:
-        came = self["received_total"] + self["labeler_events_total"] + self["backfill_repos_fetched_total"]
-        written = self["stream_events_total"] + self["labels_written_total"] + self["backfill_repos_written_total"]
-        return (
-            came
-            - written
-            - self["firehose_filtered_operations_total"]
-            - self["dropped_total"]
-            - self["events_in_memory"]
-        )
+        left_out = self["firehose_filtered_operations_total"] + self["dropped_total"]
+        return self["received_total"] - self["written_total"] - left_out - self["events_in_memory"]
 
 
 class Ingester:
@@ -164,6 +157,13 @@ async def until_cursor(redis: Redis, network: RecordedNetwork, seq: int | None =
         return int(await redis.get(f"firehose_live:cursor:{host(network)}") or 0) >= wanted
 
     await until(is_there)
+
+
+async def until_listed(redis: Redis, network: RecordedNetwork) -> None:
+    async def is_done() -> bool:
+        return await redis.get(f"repo_backfill:cursor:{host(network)}") == b"!ingester-done"
+
+    await until(is_done)
 
 
 async def until_metric(ingester: Ingester, name: str, is_enough: Callable[[float], bool]) -> Metrics:

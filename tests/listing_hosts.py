@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +16,6 @@ from common.streams import REPO_BACKFILL, StreamWriter
 from ingester.accounts import LISTING, Account
 from ingester.cursors import LISTING_DONE, cursor_key
 from ingester.gaps import GapLedger
-from ingester.metrics import Listings
 from ingester.pages import RepoPages
 from ingester.relay_listing import RelayListing
 from ingester.repo_listing import Listed, RepoListing
@@ -95,8 +93,7 @@ async def listing(
     """Listed by a service while it lasts."""
     stop, key = asyncio.Event(), cursor_key(REPO_BACKFILL, upstream.host)
     async with one_listing(redis, upstream, room, **listed) as pages, asyncio.TaskGroup() as tasks:
-        show = partial(Listings(1).show, upstream.host)
-        service = RelayListing(redis, pages, key=key, repeat_seconds=repeat_seconds, show_complete=show)
+        service = RelayListing(redis, pages, key=key, repeat_seconds=repeat_seconds)
         tasks.create_task(service.run(stop))
         yield
         stop.set()

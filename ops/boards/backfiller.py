@@ -7,7 +7,6 @@ from ops.boards.panels import (
     Query,
     Row,
     graph,
-    in_interval,
     number,
     per_second,
     process_row,
@@ -21,12 +20,6 @@ PROGRESS = Row(
     (
         number("Waiting", "Jobs that no backfiller has been given.", f"max(backfiller_repos_waiting{{{OWN}}})"),
         number("In hand", "Jobs of all backfillers together.", f"sum(backfiller_repos_running{{{OWN}}})"),
-        number(
-            "Capacity in use",
-            "Of what may be in hand at once.",
-            f"sum(backfiller_repos_running{{{OWN}}}) / sum(backfiller_repo_capacity{{{OWN}}})",
-            unit="percentunit",
-        ),
         number(
             "Done in",
             "At the pace of the last 15 minutes; 0 while the queue does not shrink.",
@@ -56,9 +49,8 @@ PROGRESS = Row(
         ),
         graph(
             "Records",
-            "Sent to the indexer, and left out because their collection is not ours.",
+            "Sent to the indexer; unreadable ones as absent.",
             per_second("backfiller_records_extracted_total", legend="sent"),
-            per_second("backfiller_records_filtered_total", legend="filtered"),
             per_second("backfiller_records_unreadable_total", legend="unreadable"),
             unit="cps",
         ),
@@ -105,11 +97,6 @@ FAILURES = Row(
             "PDS hosts that asked for a rest (ratelimited), and those that did not answer (down).",
             Query(f"max by (state) (backfiller_hosts_left_alone{{{OWN}}})", "{{state}}"),
         ),
-        graph(
-            "To be looked at again",
-            "Repos that were not to be had, and have another look before them.",
-            Query(f"max(backfiller_rechecks_waiting{{{OWN}}})", "waiting"),
-        ),
     ),
 )
 
@@ -153,9 +140,8 @@ OUTPUT = Row(
         ),
         graph(
             "Time spent waiting",
-            "Backfillers that wait, on average, and how often it began.",
-            per_second("backfiller_backpressure_seconds_total", legend="waiting"),
-            in_interval("backfiller_backpressure_activations_total", legend="began"),
+            "Backfillers that wait, on average.",
+            per_second("sluice_backpressure_seconds_total", "stream", where=f'service="backfiller",{OWN}'),
             width=6,
         ),
         graph(

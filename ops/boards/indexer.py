@@ -104,20 +104,15 @@ THROUGHPUT = Row(
         graph(
             "By operation",
             "Applied.",
-            *(
-                per_second(f"indexer_{kind}_events_total", legend=kind)
-                for kind in ("create", "update", "delete", "repo", "account", "identity")
-            ),
+            *(per_second(f"indexer_{kind}_events_total", legend=kind) for kind in ("create", "update", "delete")),
+            per_second("indexer_repo_level_events_total", "kind"),
             unit="cps",
             stacked=True,
         ),
         graph(
             "Creates, by type",
             "The main types.",
-            *(
-                per_second(f"indexer_{kind}_events_total", legend=kind)
-                for kind in ("post", "like", "repost", "follow", "block", "profile")
-            ),
+            *(per_second(f"indexer_{kind}_events_total", legend=kind) for kind in ("post", "like", "repost", "follow")),
             unit="cps",
             stacked=True,
         ),
@@ -136,8 +131,8 @@ THROUGHPUT = Row(
         ),
         graph(
             "Labels",
-            "Taken from the stream, and rows written that apply or withdraw.",
-            *(per_second(f"indexer_labels_{what}_total", legend=what) for what in ("processed", "added", "removed")),
+            "Taken from the stream.",
+            per_second("indexer_labels_processed_total", legend="labels"),
             unit="cps",
         ),
         graph(
@@ -164,8 +159,7 @@ ERRORS = Row(
     (
         graph(
             "Errors",
-            "Expected: the data's fault. Unexpected: ours, or the servers'.",
-            per_second("indexer_expected_errors_total", legend="expected"),
+            "Unexpected: ours, or the servers'. The others are the data's.",
             per_second("indexer_unexpected_errors_total", legend="unexpected"),
             per_second("indexer_errors_total", legend="all"),
             unit="cps",
@@ -184,9 +178,8 @@ POSTGRES = Row(
     (
         graph(
             "Connections",
-            "Of each indexer: busy ones, and the most that it may open.",
-            Query(f'indexer_db_pool_connections{{state="busy",{OWN}}}', EACH),
-            Query(f"indexer_db_pool_max_connections{{{OWN}}}", f"limit {EACH}"),
+            "Of each indexer. Hardly any idle or unopened: its pool is the limit.",
+            Query(f"indexer_db_pool_connections{{{OWN}}}", f"{{{{state}}}} {EACH}"),
             width=12,
         ),
         graph(

@@ -143,16 +143,6 @@ IN_STEP = Row(
             per_second("sluice_identity_lookups_total", "result", where=f'service="ingester",{OWN}'),
             unit="cps",
         ),
-        graph(
-            "Worker processes that died (expect 0)",
-            "Of those that verify frames. Each was replaced.",
-            in_interval("ingester_worker_deaths_total", "instance"),
-        ),
-        graph(
-            "PDSes to list",
-            "Due for a listing of their repos.",
-            Query(f"max(ingester_pds_hosts_due{{{OWN}}})", "due"),
-        ),
         states(
             "Paused by people",
             "Sources that somebody has paused.",
@@ -167,36 +157,24 @@ WRITING = Row(
     (
         graph(
             "Received, and what became of it",
-            "Received = written + filtered + dropped + in memory.",
-            per_second("ingester_received_total", legend="units received"),
-            per_second("ingester_firehose_events_total", legend="events"),
-            per_second("ingester_stream_events_total", legend="events written"),
+            "Of relays, labelers and lists of repos: received = written + filtered + dropped + in memory.",
+            per_second("ingester_received_total", "source", "received {{source}}"),
+            per_second("ingester_written_total", "source", "written {{source}}"),
             per_second("ingester_firehose_filtered_operations_total", legend="filtered"),
             unit="cps",
         ),
         graph(
-            "Events by operation",
-            "After the filter.",
-            per_second("ingester_firehose_create_events_total", legend="create"),
-            per_second("ingester_firehose_update_events_total", legend="update"),
-            per_second("ingester_firehose_delete_events_total", legend="delete"),
-            unit="cps",
-            stacked=True,
-        ),
-        graph(
-            "Labels",
-            "Brought by labelers, and acknowledged by Redis.",
-            per_second("ingester_labeler_events_total", legend="received"),
-            per_second("ingester_labels_written_total", legend="written"),
+            "Events and labels",
+            "Events of the firehose after the filter, and written; labels received.",
+            per_second("ingester_firehose_events_total", legend="events"),
+            per_second("ingester_stream_events_total", legend="events written"),
+            per_second("ingester_labeler_events_total", legend="labels"),
             unit="cps",
         ),
         graph(
             "Stream lengths",
             "As the ingester sees them.",
-            *(
-                Query(f"max(ingester_{stream}_length{{{OWN}}})", stream)
-                for stream in ("firehose_live", "firehose_backfill", "label_live", "repo_backfill")
-            ),
+            *(Query(f"max(ingester_{stream}_length{{{OWN}}})", stream) for stream in ("firehose_live", "label_live")),
         ),
         Panel(
             "How full the streams are",
@@ -208,47 +186,27 @@ WRITING = Row(
         ),
         graph(
             "Waiting for room",
-            "Writers that wait, on average, and how often it began.",
-            per_second("ingester_backpressure_seconds_total", "stream", "waiting {{stream}}"),
-            in_interval("ingester_backpressure_activations_total", "stream", "began {{stream}}"),
+            "Writers that wait, on average.",
+            per_second("sluice_backpressure_seconds_total", "stream", where=f'service="ingester",{OWN}'),
         ),
     ),
 )
 
-LISTING = Row(
-    "Listing of repos, and errors",
+ERRORS = Row(
+    "Errors",
     (
-        graph(
-            "listRepos",
-            "Rows that relays listed, and repos queued for backfill.",
-            per_second("ingester_backfill_repos_fetched_total", legend="listed"),
-            per_second("ingester_backfill_repos_written_total", legend="queued"),
-            unit="cps",
-        ),
-        graph(
-            "Trouble with listing",
-            "Pages that failed, and rows stepped over because the host fails to list them.",
-            in_interval("ingester_backfill_fetch_errors_total", legend="failed pages"),
-            in_interval("ingester_backfill_cursor_skips_total", legend="rows stepped over"),
-        ),
-        number(
-            "Listed to the end",
-            "1 once every relay has been listed to its end.",
-            f"min(ingester_backfill_complete{{{OWN}}})",
-            steps=((None, "blue"), (1, "green")),
-        ),
         number(
             "Errors in an hour",
-            "Troubles with hosts and cursors.",
+            "Troubles with hosts, cursors and worker processes.",
             f"sum(increase(ingester_errors_total{{{OWN}}}[1h]))",
             steps=RED_ABOVE_0,
         ),
         graph(
             "Errors, by reason",
-            "Troubles with hosts and cursors.",
+            "Of the listing: pages that failed, and rows stepped over because the host fails to list them.",
             per_second("ingester_errors_by_reason_total", "source, reason"),
             unit="cps",
-            width=24,
+            width=20,
         ),
     ),
 )
@@ -257,6 +215,6 @@ BOARD = Board(
     "sluice-ingester",
     "Sluice: ingester",
     "Are we connected, do we keep up, is anything lost on the way into Redis.",
-    (UPSTREAM, POSITION, IN_STEP, WRITING, LISTING, process_row("ingester")),
+    (UPSTREAM, POSITION, IN_STEP, WRITING, ERRORS, process_row("ingester")),
     service="ingester",
 )

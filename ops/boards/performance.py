@@ -164,9 +164,8 @@ RESOURCES = Row(
         ),
         graph(
             "Connections to Postgres",
-            "Busy ones of all indexers, and the most that they may open.",
-            Query('sum(indexer_db_pool_connections{state="busy"})', "busy"),
-            Query("sum(indexer_db_pool_max_connections)", "limit"),
+            "Of all indexers. Hardly any idle or unopened: their pools are the limit.",
+            Query("sum by (state) (indexer_db_pool_connections)", "{{state}}"),
             width=6,
         ),
         graph(
@@ -174,12 +173,6 @@ RESOURCES = Row(
             "Time that the newest look at Redis and Postgres took; no line while there is no answer.",
             Query("max by (dependency) (sluice_dependency_round_trip_seconds)", "{{dependency}}"),
             unit="s",
-            width=6,
-        ),
-        graph(
-            "Connections to Redis",
-            "Busy ones, of each daemon.",
-            Query('sluice_redis_pool_connections{state="busy"}', "{{instance}}"),
             width=6,
         ),
     ),
@@ -195,24 +188,12 @@ BACKPRESSURE = Row(
             (Query("stream:sluice_stream_fill:ratio", "{{stream}}"),),
             "percentunit",
             "bargauge",
-            width=6,
             steps=((None, "green"), (0.8, "orange"), (1, "red")),
         ),
         graph(
             "Time spent waiting",
             "Writers that wait, on average.",
-            Query("sum by (stream) (rate(ingester_backpressure_seconds_total[$__rate_interval]))", "{{stream}}"),
-            Query("sum(rate(backfiller_backpressure_seconds_total[$__rate_interval]))", "backfiller"),
-            width=6,
-        ),
-        graph(
-            "Times that waiting began",
-            "Often and short: the mark is too low for the bursts.",
-            Query(
-                "sum by (stream) (increase(ingester_backpressure_activations_total[$__rate_interval]))", "{{stream}}"
-            ),
-            Query("sum(increase(backfiller_backpressure_activations_total[$__rate_interval]))", "backfiller"),
-            width=6,
+            per_second("sluice_backpressure_seconds_total", "service, stream", where=""),
         ),
         graph(
             "Until the backlog is gone",
@@ -222,7 +203,6 @@ BACKPRESSURE = Row(
                 "{{stream}}",
             ),
             unit="s",
-            width=6,
         ),
     ),
 )

@@ -37,7 +37,7 @@ class Daemons:
             "indexer_last_committed_event_timestamp_seconds__stream_firehose_live": now - 3,
         }
         self.pages = {
-            "ingester": lambda: page("ingester", streams, ingester_received_total=self.asked * 10, **upstream),
+            "ingester": lambda: page("ingester", streams, ingester_firehose_events_total=self.asked * 10, **upstream),
             "backfiller": lambda: page("backfiller", {"firehose_backfill": (40, 100)}),
             "indexer": lambda: page("indexer", indexer_db_writes_total=self.asked * 7, **times),
         }

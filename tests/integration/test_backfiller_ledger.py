@@ -27,7 +27,6 @@ from tests.backfilling import (
     work_off,
 )
 from tests.recorded_network import StartNetwork
-from tests.samples import sample
 from tests.waiting import until
 
 
@@ -122,7 +121,6 @@ async def test_a_repo_that_was_not_to_be_had_is_looked_at_again_in_time(
         await enqueue(redis, [did])
         async with backfiller(settings):
             await until(lambda: idle(redis))
-            await until(lambda: sample("backfiller_rechecks_waiting") == 1)
             assert (await entry_of(ledger, did)).outcome == "repo_deactivated"
             [(_, due)] = await redis.zrange(ledger.recheck_key, 0, -1, withscores=True)
             assert 604_000 < due - (await redis.time())[0] <= 604_800

@@ -143,7 +143,7 @@ async def test_a_recorded_labeler_is_found_by_its_did(
     environ = {"INGESTER_MODE": "labeler", "PLC_URL": served.url, "OUTBOUND_ALLOW": host(served)}
     daemon = await ingester(served, INGESTER_LABELER_HOSTS=did, **environ)
     wanted = served.recording.count_operations().labels
-    metrics = await until_metric(daemon, "labels_written_total", lambda labels: labels == wanted)
+    metrics = await until_metric(daemon, "written_total source=labeler", lambda labels: labels == wanted)
     assert await redis.get(f"label_live:cursor:{did}") == str(served.recording.last_label_seq).encode()
     assert (metrics.unaccounted, metrics["upstream_connected host=by-did-1"]) == (0, 1)
 

@@ -69,9 +69,10 @@ async def test_a_full_stream_stops_the_socket_and_costs_nothing(
     for seq in range(served.firehose.last_seq + 1, served.firehose.last_seq + 101):
         served.firehose.append(padded_identity(seq, 1_000_000))
     daemon = await ingester(served, INGESTER_HIGH_WATER_MARK="40", INGESTER_BATCH_SIZE="10")
-    await until_metric(daemon, "backpressure_seconds_total", lambda seconds: seconds > 0.5)
+    waited = "sluice_backpressure_seconds_total stream=firehose_live"
+    await until_metric(daemon, waited, lambda seconds: seconds > 0.5)
     sent = served.firehose.sent
-    metrics = await until_metric(daemon, "backpressure_seconds_total", lambda seconds: seconds > 1.5)
+    metrics = await until_metric(daemon, waited, lambda seconds: seconds > 1.5)
     assert (metrics["backpressure_active"], metrics.unaccounted) == (1, 0)
     assert served.firehose.sent == sent < len(served.firehose)
     assert await redis.xlen("firehose_live") <= 50

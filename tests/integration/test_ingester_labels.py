@@ -16,6 +16,7 @@ from tests.ingesting import (
     on_the_stream,
     recorded,
     until_cursor,
+    until_listed,
     until_log,
     until_metric,
 )
@@ -30,17 +31,18 @@ async def test_everything_that_was_recorded_stands_on_the_streams(
     daemon = await ingester(served, **(labeler(served) | {"INGESTER_MODE": "all"}))
     await until_cursor(redis, served)
     await until_metric(
-        daemon, "labels_written_total", lambda labels: labels == served.recording.count_operations().labels
+        daemon, "written_total source=labeler", lambda labels: labels == served.recording.count_operations().labels
     )
-    metrics = await until_metric(daemon, "backfill_complete", lambda complete: complete == 1)
+    await until_listed(redis, served)
+    repos = len(served.recording.repos)
+    metrics = await until_metric(daemon, "written_total source=listing", lambda listed: listed == repos)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
     labels: Any = await redis.xrange("label_live")
     assert [values_of(json.loads(fields[b"labels"])) for _, fields in labels] == [
         values_of(decode_header_and_body(frame)[1]) for frame in served.recording.labels
     ]
-    assert await redis.xlen("repo_backfill") == len(served.recording.repos)
+    assert await redis.xlen("repo_backfill") == repos
     assert await redis.get(f"label_live:cursor:{host(served)}") == str(served.recording.last_label_seq).encode()
-    assert await redis.get(f"repo_backfill:cursor:{host(served)}") == b"!ingester-done"
     assert await daemon.end() == 0
     assert metrics.unaccounted == 0
 
@@ -52,7 +54,7 @@ async def test_a_forged_label_is_dropped_and_the_cursor_goes_on(
     served.labels.append(forged(served))
     daemon = await ingester(served, **labeler(served))
     await until_label_cursor(redis, served)
-    metrics = await until_metric(daemon, "labels_written_total", lambda labels: labels == 6)
+    metrics = await until_metric(daemon, "written_total source=labeler", lambda labels: labels == 6)
     assert [len(labels) for _, labels in await labels_on_the_stream(redis)] == [1] * 6
     assert metrics["dropped_total reason=bad_signature"] == metrics["dropped_total source=labeler"] == 1
     assert "labels refused" in daemon.messages()

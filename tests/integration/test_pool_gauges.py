@@ -50,6 +50,11 @@ async def test_a_pool_that_is_all_taken_shows_and_is_no_outage(watched: tuple[Pr
         for _ in range(3):  # a look after another: nothing has been asked in between
             POOL.labels("idle").set(99)
             await until(lambda: shown("indexer_db_pool_connections", state="idle") == 0)
-        assert shown("indexer_db_pool_max_connections") == 2
+        assert shown("indexer_db_pool_connections", state="unopened") == 0
         assert shown("sluice_dependency_up", dependency="postgres") == 1
     await until(lambda: shown("indexer_db_pool_connections", state="busy") == 0)
+
+
+async def test_what_a_pool_may_still_open_counts_towards_its_limit(watched: tuple[Proxy, asyncpg.Pool]) -> None:
+    await until(lambda: shown("indexer_db_pool_connections", state="unopened") == 1)
+    assert shown("indexer_db_pool_connections", state="idle") == 1

@@ -81,7 +81,8 @@ async def test_a_row_that_is_none_costs_none_of_its_siblings(redis: Redis, liste
     ids=["outage", "refusal", "no JSON", "no list", "no cursor", "no object"],
 )
 async def test_a_page_that_fails_is_asked_for_again(redis: Redis, lister: Relay, answer: Any) -> None:
-    fetch_errors, errors = moved("ingester_backfill_fetch_errors_total"), moved("ingester_errors_total")
+    pages = moved("ingester_errors_by_reason_total", source="listing", reason="page")
+    errors = moved("ingester_errors_total")
 
     def mended_at_the_third(cursor: str, limit: int) -> Any:
         if len(lister.asked) > 2:
@@ -91,7 +92,7 @@ async def test_a_page_that_fails_is_asked_for_again(redis: Redis, lister: Relay,
     lister.answer = mended_at_the_third
     async with listing(redis, lister.upstream):
         await until_done(redis, lister.upstream)
-    assert (await dids(redis), fetch_errors(), errors()) == (DIDS, 2, 2)
+    assert (await dids(redis), pages(), errors()) == (DIDS, 2, 2)
 
 
 async def test_a_host_that_leads_back_to_the_same_page_is_not_followed(
@@ -111,7 +112,7 @@ async def test_a_host_that_leads_back_to_the_same_page_is_not_followed(
 async def test_a_row_that_the_host_cannot_list_is_stepped_over_alone(
     redis: Redis, lister: Relay, caplog: pytest.LogCaptureFixture
 ) -> None:
-    skips = moved("ingester_backfill_cursor_skips_total")
+    skips = moved("ingester_errors_by_reason_total", source="listing", reason="row_skipped")
     await redis.set(cursor_key(REPO_BACKFILL, lister.upstream.host), "1")
     lister.answer = rows(DIDS, broken=4)
     async with listing(redis, lister.upstream):
@@ -124,7 +125,7 @@ async def test_a_row_that_the_host_cannot_list_is_stepped_over_alone(
 
 
 async def test_no_row_is_stepped_over_while_the_host_is_down(redis: Redis, lister: Relay) -> None:
-    skips = moved("ingester_backfill_cursor_skips_total")
+    skips = moved("ingester_errors_by_reason_total", source="listing", reason="row_skipped")
     await redis.set(cursor_key(REPO_BACKFILL, lister.upstream.host), "1")
     lister.answer = lambda cursor, limit: (
         web.Response(status=500) if len(lister.asked) < 9 else rows(DIDS)(cursor, limit)

@@ -190,12 +190,12 @@ def shown(stream: str, group: str) -> list[float | None]:
 
 
 def redis_shown() -> list[float | None]:
-    """Whether it answers, how fast, its memory and the connections to it."""
+    """Whether it answers, how fast, and its memory."""
     names = {
         "sluice_dependency_up": ("dependency", "redis"),
         "sluice_dependency_round_trip_seconds": ("dependency", "redis"),
     }
-    names |= {"sluice_redis_memory_bytes": ("kind", "used"), "sluice_redis_pool_connections": ("state", "idle")}
+    names |= {"sluice_redis_memory_bytes": ("kind", "used")}
     return [REGISTRY.get_sample_value(name, dict([label])) for name, label in names.items()]
 
 
@@ -276,7 +276,7 @@ async def test_what_is_unknown_during_an_outage_is_not_shown(redis: Redis, redis
         assert None not in redis_shown()
         proxy.refuse()
         await until(lambda: shown("events", "group") == [None] * 5)
-        assert redis_shown() == [0, None, None, None]
+        assert redis_shown() == [0, None, None]
         proxy.accept()
         await until(lambda: shown("events", "group")[0] == 1)
         assert redis_shown()[0] == 1

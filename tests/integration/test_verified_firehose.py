@@ -236,7 +236,7 @@ async def test_workers_killed_in_mid_stream_lose_and_repeat_nothing(
             os.kill(pid, signal.SIGKILL)
     await until_cursor(redis, served)
     assert await on_the_stream(redis) == recorded(served.recording.frames)
-    assert (await daemon.metrics())["worker_deaths_total"] >= 3
+    assert (await daemon.metrics())["errors_by_reason_total reason=worker_died"] >= 3
 
 
 async def test_a_mode_that_is_none_is_refused_at_the_start(network: StartNetwork, ingester: StartIngester) -> None:

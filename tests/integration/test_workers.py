@@ -39,7 +39,7 @@ def ours() -> list[Process]:
 
 
 def deaths() -> float:
-    return sample("ingester_worker_deaths_total")
+    return sample("ingester_errors_by_reason_total", source="firehose", reason="worker_died")
 
 
 async def outcomes(pool: Workers, frames: Sequence[bytes]) -> list[Outcome]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.monitoring.alert_cases import ALWAYS, CASES, Case
+from tests.monitoring.cases.every import ALWAYS, CASES
+from tests.monitoring.cases.series import Case
 from tests.monitoring.tools import tool
 
 RULES = Path(__file__).parents[2] / "ops" / "rules"

@@ -1,7 +1,6 @@
 """What becomes of a job, decided without doing it; and that the closed lists of reasons are closed."""
 
 import pytest
-from prometheus_client import REGISTRY
 
 from backfiller import metrics, outcomes
 from backfiller.outcomes import MAX_HISTORY, Buried, Finished, Parked, Retries, after
@@ -81,15 +80,3 @@ def test_every_reason_has_one_kind_and_no_text_makes_a_new_series() -> None:
 
 
 KINDS = (metrics.FETCH_ERRORS, metrics.PARSE_ERRORS, metrics.VERIFICATION_ERRORS)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("repos_processed_total", "repos_failed_total", "repos_dead_lettered_total", "records_extracted_total"),
-        *("records_filtered_total", "retries_attempted_total", "repos_waiting", "repos_running"),
-        *("output_stream_length", "car_fetch_errors_total", "car_parse_errors_total", "verification_errors_total"),
-    ],
-)
-def test_the_names_that_dashboards_know_are_there_from_the_start(name: str) -> None:
-    assert REGISTRY.get_sample_value(f"backfiller_{name}") is not None

@@ -186,7 +186,7 @@ def test_a_metric_of_the_contract_that_is_missing_fails_by_name_and_so_does_what
     names = dict.fromkeys(CONTRACT["indexer"], 1.0)
     good = flow(1.0, page("indexer", **names))
     assert {check.outcome for check in of_contract(good)} == {"pass"}
-    del names["indexer_repo_events_total"]
+    del names["indexer_update_events_total"]
     names["indexer_db_writes_total"] = 0.0
     details = [(check.outcome, check.detail) for check in of_contract(flow(1.0, page("indexer", **names)))]
-    assert details == [("FAIL", "indexer_repo_events_total"), ("FAIL", "0 since its start: indexer_db_writes_total")]
+    assert details == [("FAIL", "indexer_update_events_total"), ("FAIL", "0 since its start: indexer_db_writes_total")]

@@ -31,8 +31,8 @@ TARGET_LABELS = {"service", "instance"}
 # one thing in Redis, exported by each daemon that looks at it: two of them do not make two
 SHARED = re.compile(
     "sluice_stream_.+|sluice_redis_memory_bytes|sluice_dependency_.+|ingester_(?!list).+_length"
-    "|backfiller_(repos_waiting|output_stream_length|rechecks_waiting)|indexer_pending_messages"
-    "|ingester_(repos_known|repos_desynchronised|gaps_unclosed|pds_hosts_due)"
+    "|backfiller_(repos_waiting|output_stream_length)|indexer_pending_messages"
+    "|ingester_(repos_known|repos_desynchronised|gaps_unclosed)"
 )
 ADDS_UP = {"sum", "avg", "count"}
 OF_COUNTERS = {"rate", "increase", "changes", "irate"}
