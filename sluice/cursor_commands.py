@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.streams import FIREHOSE_LIVE, REPO_BACKFILL
 from ingester.cursors import LISTING_DONE
@@ -14,7 +13,7 @@ from sluice import saved_cursors
 from sluice.connecting import ingester_redis
 from sluice.cursors import STREAMS, Refused, all_cursors, cursor, move, refuse_if_read
 from sluice.process_exit import ended_by
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 cursor_app = typer.Typer(
     no_args_is_help=True, help="Where the ingester is with each host.\n\nConfigured as the ingester is: REDIS_URL."
@@ -87,7 +86,7 @@ async def _show(*, as_json: bool) -> int:
     for each in found:
         position = "listed to its end" if each.position == LISTING_DONE else each.position
         table.add_row(each.stream, each.host, position, "yes" if each.is_read else "no")
-    Console().print(table)
+    standard_output().print(table)
     return 0
 
 

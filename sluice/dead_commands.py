@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from redis.asyncio import Redis
-from rich.console import Console
 from rich.table import Table
 
 from backfiller.settings import Settings
@@ -21,7 +20,7 @@ from sluice.connecting import backfiller_redis
 from sluice.dead_letters import KINDS, RECORD, DeadLetters, Letter, RepoLetters, chosen, record_letters
 from sluice.frame_letters import FrameLetters
 from sluice.process_exit import ended_by
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: repos and frames given up, entries Postgres refused.")
 
@@ -86,7 +85,7 @@ async def _list(kind: str, reason: str, limit: int, *, as_json: bool) -> int:
             sys.stdout.write(json.dumps(_brief(letter)) + "\n")
         return 0
     if shown:
-        Console().print(_table(shown))
+        standard_output().print(_table(shown))
     counts = ", ".join(f"{kind} {why}: {number:,}" for (kind, why), number in sorted(reasons.items()))
     sys.stdout.write(f"{counts or 'no dead letters'}\n")
     return 0

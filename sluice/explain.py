@@ -10,9 +10,9 @@ from typing import Any
 import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from rich.console import Console
 
 from backfiller.ledger import Ledger
+from backfiller.outcomes import DONE
 from backfiller.parking import parked_key
 from common.errors import CannotStart
 from common.redis_connection import open_redis
@@ -24,7 +24,7 @@ from indexer.names import Names
 from indexer.records import HANDLERS
 from indexer.settings import Settings
 from sluice.connecting import connected
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 MOST_LETTERS = 20
 # what the letters of common/chain.py stand for
@@ -150,6 +150,8 @@ async def _jobs(redis: Redis, did: str) -> dict[str, Any]:
         _tell(story, "what the ingester knows", [seen])
     if outcome:
         known = asdict(outcome)
+        if known["outcome"] == DONE:
+            del known["note"]  # of the collections it was done with, as a number
         known["at"] = utc_text(datetime.fromtimestamp(known.pop("at_ms") / 1000, UTC))
         _tell(story, "its last backfill", [known])
     _tell(story, "jobs that wait for their next try", parked)
@@ -176,7 +178,7 @@ def _print_json(story: Mapping[str, Any]) -> None:
 
 
 def _print(story: Mapping[str, Any]) -> None:
-    console = Console()
+    console = standard_output()
     console.print(story.get("uri", story["did"]), style="bold", highlight=False)
     sections = {title: rows for title, rows in story.items() if isinstance(rows, list)}
     for title, rows in sections.items():

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ingester.gaps import CLOSED, Gap, GapLedger
 from sluice.connecting import ingester_redis
 from sluice.process_exit import ended_by
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 gaps_app = typer.Typer()
 
@@ -50,7 +49,7 @@ async def _list(*, everything: bool, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps([{"gap": gap.id, **msgspec.to_builtins(gap)} for gap in shown]) + "\n")
     elif shown:
-        Console().print(_table(shown))
+        standard_output().print(_table(shown))
     else:
         sys.stdout.write("no gap is open\n")
     return 1 if unclosed else 0

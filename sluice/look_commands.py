@@ -21,6 +21,7 @@ from sluice.history import History
 from sluice.process_exit import ended_by
 from sluice.report import OK, WAITING, document
 from sluice.status_page import PORT, serving
+from sluice.tables import standard_output
 from sluice.targets import addresses, look
 from sluice.terminal import status_view, top_view
 from sluice.thresholds import run as run_thresholds
@@ -129,7 +130,7 @@ async def _status(targets: Sequence[str], *, recorded: bool, as_json: bool) -> i
     if as_json:
         sys.stdout.write(json.dumps(shown) + "\n")
     else:
-        Console().print(status_view(shown))
+        standard_output().print(status_view(shown))
     return 0 if shown["state"] in (OK, WAITING) else 1
 
 

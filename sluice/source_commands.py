@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from rich.console import Console
 
 from common.errors import CannotStart
 from common.settings import load
 from ingester.settings import Settings
 from sluice.process_exit import ended_by
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 SECONDS = 10.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where to ask one that listens everywhere
@@ -113,7 +112,7 @@ def _print(answer: dict[str, Any]) -> None:
         table = plain_table("source", "state", "#cursor")
         for row in answer["sources"]:
             table.add_row(row["name"], _state(row), row["cursor"] or "none yet")
-        Console().print(table)
+        standard_output().print(table)
     elif "collections" in answer:
         origin = "chosen at run time" if answer["chosen"] else "by the settings"
         sys.stdout.write(f"{' '.join(answer['collections'])} ({origin})\n")

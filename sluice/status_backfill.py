@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from redis.asyncio import Redis
-from rich.console import Console
 from rich.table import Table
 
 from backfiller.ledger import Ledger
@@ -21,7 +20,7 @@ from common.events import JOB_FIELD, decode_job
 from sluice.backfill_commands import told
 from sluice.connecting import backfiller_redis
 from sluice.process_exit import ended_by
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 SAMPLE = 5_000
 NOT_LOOKED_UP = "not looked up yet"
@@ -147,7 +146,7 @@ async def _sampled(redis: Redis, settings: Settings) -> list[str]:
 
 
 def _print(status: BackfillStatus, shown: int) -> None:
-    console = Console()
+    console = standard_output()
     queue = plain_table("queue", "#jobs")
     waiting = {**status.waiting, "parked until their next try": status.parked, "dead letters": status.dead_letters}
     for name, number in {**waiting, "looked at again in time": status.rechecks}.items():

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import aiohttp
-from rich.console import Console
 
 from common.errors import CannotStart
 from sluice.prometheus import Prometheus
-from sluice.tables import plain_table
+from sluice.tables import plain_table, standard_output
 
 PATIENCE = aiohttp.ClientTimeout(total=60)
 OFTEN = 0.995  # the share of the time in which a limit should not be reached
@@ -114,4 +113,4 @@ def print_table(findings: list[Finding], hours: int) -> None:
     for it in findings:
         numbers = (it.limit, it.seen.median, it.seen.usual, it.seen.highest, it.suggestion)
         table.add_row(it.alert, *("" if number is None else f"{number:.4g}" for number in numbers), it.advice)
-    Console().print(table)
+    standard_output().print(table)

@@ -47,6 +47,14 @@ async def test_an_account_has_its_records_by_type_and_what_is_still_to_be_done(i
     assert "jobs given up" not in story
 
 
+async def test_what_goes_into_a_pipe_is_not_folded(index: Index, explain: Explain) -> None:
+    await index.apply(create(ALICE, "hello", post(), 1), create(BOB, "l", like(HELLO, 2), 2))
+    lines = [line.rstrip() for line in (await explain(uri(BOB, "app.bsky.feed.like", "l"))).out.splitlines()]
+    stored = await index.pool.fetchrow('SELECT cid, "indexedAt" FROM bsky.record WHERE uri LIKE $1', f"at://{BOB}/%")
+    assert [line for line in lines if all(value in line for value in stored)]
+    assert "notifications" in lines
+
+
 async def test_a_handle_finds_its_account(index: Index, explain: Explain) -> None:
     await index.apply(create(ALICE, "hello", post(), 1))
     await index.pool.execute("UPDATE bsky.actor SET handle = 'alice.test'")
