@@ -1,17 +1,11 @@
-"""The embedded servers: they keep what they are given, and they are gone when we are, however we went."""
+"""The embedded servers: they keep what they are given, and say why they cannot start."""
 
-import asyncio
 import contextlib
 import os
 import pwd
 import shutil
-import signal
-import stat
-import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,29 +17,16 @@ from common.errors import CannotStart
 from common.redis_connection import check_redis, open_redis
 from sluice.server import free_port
 from sluice.stack import embedded_postgres, embedded_redis
+from tests.embedded_servers import connected, modes_in, open_folder, server_pids
 
 PACKAGES = Path(asyncpg.__file__).parents[1]
-ROOT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
-BOTH_SERVERS = """
-import asyncio
-from sluice.stack import embedded_postgres, embedded_redis
-
-async def main():
-    async with embedded_redis() as redis, embedded_postgres(disposable=True) as postgres:
-        print(redis, postgres, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder that every user may enter, which those of pytest are not."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with open_folder() as path:
+        yield path
 
 
 @pytest.fixture
@@ -56,41 +37,6 @@ def private_packages(tmp_path: Path) -> Path:
     for path, mode in modes_in(tmp_path).items():
         path.chmod(mode & 0o700)
     return tmp_path
-
-
-def modes_in(folder: Path) -> dict[Path, int]:
-    return {path: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def eventually(is_true: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not is_true():  # noqa: ASYNC110 - what is awaited happens in another process
-            await asyncio.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-async def server_pids(redis_url: str, postgres_url: str) -> list[int]:
-    async with open_redis(redis_url) as client, connected(postgres_url) as connection:
-        pid_file = await connection.fetchval("SELECT pg_read_file('postmaster.pid')")
-        return [int((await client.info("server"))["process_id"]), int(pid_file.split()[0])]
 
 
 async def test_redis_keeps_what_it_is_given() -> None:
@@ -218,56 +164,3 @@ async def test_a_folder_is_refused_if_the_user_of_the_server_cannot_enter_it(tmp
     with refused:
         async with embedded_postgres(tmp_path / "private", disposable=True):
             pass
-
-
-async def test_nothing_stays_behind_after_an_exception(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    pids: list[int] = []
-
-    async def failing() -> None:
-        async with embedded_redis() as redis, embedded_postgres(disposable=True) as postgres:
-            pids.extend(await server_pids(redis, postgres))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await failing()
-    assert len(pids) == 2
-    assert not any(map(is_alive, pids))
-    assert modes_in(folder) == {}
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_nothing_stays_behind_after_a_signal(folder: Path, signum: signal.Signals) -> None:
-    with started(folder) as process:
-        assert process.stdout is not None
-        line = await asyncio.to_thread(process.stdout.readline)
-        pids = await server_pids(*line.split())
-        assert all(map(is_alive, pids))
-        process.send_signal(signum)
-        await eventually(lambda: not any(map(is_alive, pids)) and not list(folder.iterdir()))
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
-async def test_nothing_stays_behind_after_a_signal_during_the_start(folder: Path, signum: signal.Signals) -> None:
-    with started(folder) as process:
-        await eventually(lambda: bool(list(folder.glob("sluice-postgres-*/data.unfinished/base/*"))))
-        process.send_signal(signum)
-        await eventually(lambda: not list(folder.iterdir()))
-
-
-@contextlib.contextmanager
-def started(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process that runs both servers, its temporary folders being in `folder`."""
-    environment = os.environ | {"TMPDIR": str(folder)}
-    with subprocess.Popen(
-        [sys.executable, "-c", BOTH_SERVERS],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
