@@ -1,6 +1,6 @@
 """Stands in for `docker compose` where there is no container engine: runs what a container would, beside real servers.
 
-python tests/monitoring/engine.py COMMAND...   with ENGINE, a JSON object: programs, environ, folders, log
+python tests/monitoring/engine.py COMMAND...   with ENGINE, a JSON object: programs, environ, folders, services, log
 """
 
 import json
@@ -18,6 +18,9 @@ def main(arguments: list[str]) -> int:
         log.write(" ".join(arguments) + "\n")
     verb, *rest = [argument for argument in arguments if argument not in OPTIONS]
     if verb in ("stop", "start"):
+        return 0
+    if verb == "config":
+        sys.stdout.write("".join(f"{service}\n" for service in engine["services"]))
         return 0
     entrypoint = [rest[1]] if rest[0] == "--entrypoint" else []
     _service, *command = rest[2:] if entrypoint else rest
