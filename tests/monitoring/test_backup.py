@@ -47,14 +47,14 @@ class Production:
     watch: Watch
     engine: dict[str, Any]
 
-    def run(self, *command: str | Path) -> str:
-        """What a script said. Fails if it did not end with 0."""
+    def run(self, *command: str | Path, folder: Path = HOME) -> str:
+        """What a script said that was called in this folder. Fails if it did not end with 0."""
         stands_in = f"{sys.executable} {HOME}/tests/monitoring/engine.py"
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         environ = {"ENGINE": json.dumps(self.engine), "COMPOSE": stands_in, "PATH": path, "PYTHONPATH": str(HOME)}
-        ended = subprocess.run(command, cwd=HOME, env=environ, capture_output=True, text=True, check=False, timeout=100)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
+        ended = subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=False, timeout=100)
+        assert ended.returncode == 0, (ended.stdout + ended.stderr).decode()
+        return ended.stdout.decode()
 
     def calls(self) -> list[str]:
         return Path(self.engine["log"]).read_text().splitlines()
@@ -145,6 +145,7 @@ async def test_grafana_runs_again_after_the_backup(production: Production, backu
     assert about_grafana == ["stop grafana", "start grafana"]
     files = {"cursors.json", "postgres.dump", "prometheus.tar", "grafana.tar", "SHA256SUMS"}
     assert set(os.listdir(backup)) == files
+    assert [name for name in (".", *files) if os.stat(backup / name).st_mode & 0o077] == []
 
 
 async def test_postgres_comes_back_whole_with_the_cursors_that_go_with_it(production: Production, backup: Path) -> None:
@@ -220,7 +221,7 @@ def _on(volumes: Path) -> Any:
 async def test_grafana_comes_back_as_it_was(production: Production, backup: Path) -> None:
     (production.volumes / "grafana" / "grafana.db").write_text("spoilt")
     (production.volumes / "grafana" / "more").write_text("more")
-    production.run("ops/restore", backup, "grafana")
+    production.run(HOME / "ops" / "restore", backup.name, "grafana", folder=backup.parent)
     assert {path.name: path.read_text() for path in (production.volumes / "grafana").iterdir()} == {
         "grafana.db": "people's settings"
     }
