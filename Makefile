@@ -47,7 +47,7 @@ monitoring: setup tools ## rules, boards and alerts, on a real Prometheus beside
 	@$(BIN)/pytest tests/monitoring $(ARGS)
 
 dashboards-check: setup tools ## the Grafana boards alone: their queries, their data from the real daemons, their types
-	@$(BIN)/pytest tests/unit/test_rules_and_boards.py tests/monitoring/test_grafana.py tests/monitoring/test_stack.py -k board $(ARGS)
+	@$(BIN)/pytest tests/unit/test_rules_and_boards.py tests/monitoring/test_grafana.py tests/monitoring/test_whole_stack.py -k board $(ARGS)
 
 tools: ## what `make monitoring` runs and no Python package brings, into .tools (Debian's packages, and npm)
 	@ops/fetch-tools

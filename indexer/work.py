@@ -118,16 +118,18 @@ class LabelWork:
 
     async def apply(self, portion: Portion, stream: str) -> None:
         """A label that cannot be stored costs none of its siblings; its entry is kept as a dead letter as well."""
+        told: list[LabelEvent] = []
         kept: list[LabelEvent] = []
         letters: list[DeadLetter] = []
         for item in portion.items:
             if isinstance(item.event, LabelEvent):
                 event, refusals = labels.sorted_out(item.event)
+                told.append(item.event)
                 kept.append(event)
                 if refusals:
                     why = f"{len(refusals)} of {len(item.event.labels)} labels: {refusals[0].detail}"
                     letters.append(DeadLetter(stream, item, refusals[0].reason, "", why))
-        metrics.count_labels(stream, kept, await self._database.apply_labels(kept, letters))
+        metrics.count_labels(stream, told, await self._database.apply_labels(kept, letters))
         for letter in letters:
             metrics.count_dead_letter(letter.reason)
 

@@ -17,7 +17,7 @@ from indexer.worker import Indexer
 from tests import factories as make
 from tests.factories import ALICE, BOB, CAROL, LABELER, POST, label, labels, moment, uri
 from tests.indexing import Index
-from tests.samples import sample
+from tests.samples import moved, sample
 from tests.waiting import until
 
 BOBS = uri(BOB, POST, "b")
@@ -143,8 +143,9 @@ TOO_LONG = "at://" + "".join(hashlib.sha512(b"%d" % n).hexdigest() for n in rang
     [label(BOBS, "a\x00b", 1), label(f"{BOBS}\x00", "a", 1), label(BOBS, "a", 1, cid="\x00"), label(TOO_LONG, "a", 1)],
 )
 async def test_a_label_that_cannot_be_stored_costs_none_of_its_siblings(refused: Label, index: Index) -> None:
-    frame = labels(RUDE, refused, SPAM, refused)
+    frame, processed = labels(RUDE, refused, SPAM, refused), moved("indexer_labels_processed_total")
     await index.apply_labels(frame)
+    assert processed() == 4
     assert await standing(index) == [("rude", False, moment(1)), ("spam", False, moment(1))]
     ((reason, error, payload),) = await letters(index)
     assert (reason, payload) == ("not_storable", encode_event(frame))
