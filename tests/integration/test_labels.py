@@ -266,4 +266,4 @@ async def test_labels_on_the_stream_are_applied_counted_and_acked(redis: Redis, 
         ("bad_entry", b"{"),
         ("not_storable", poison),
     ]
-    assert counted() == (before[0] + 3, before[1] + 2)
+    assert counted() == (before[0] + 4, before[1] + 2)
