@@ -3,7 +3,8 @@
 Nothing is lost for want of a key, and no frame waits long for somebody else's server:
 
 - The directory of did:plc is one for all. While it is away, what needs it waits, and the cursor stays where it is.
-- If it answers for others and only not for this DID, the frame is refused, and the repo is to be fetched later.
+- If it has answered for others and after that still not for this DID, the frame is refused, and the repo is to be
+  fetched later.
 - The host of a did:web is waited for a moment, all such hosts together for a share of the time. Then likewise, and the
   question goes on for the frames to come.
 """
@@ -58,7 +59,7 @@ class SigningKeys:
 
     async def answer(self, did: str, tried: PublicKey | None = None) -> KeyAnswer:
         """The account's key; if it is `tried`, which did not fit, the newest. May wait, and may be cancelled."""
-        backoff = Backoff(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
+        backoff, is_last = Backoff(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS), False
         while True:
             try:
                 document = await self._document(did)
@@ -68,9 +69,11 @@ class SigningKeys:
             except (BadInput, GiveUp) as failure:
                 return _none(did, "no_such_account" if failure.reason in _NO_SUCH_ACCOUNT else "no_did_document")
             except TryLater as failure:
-                if not await self._is_worth_waiting(did, tried, failure, backoff.failures):
+                if is_last or not self._is_of_the_directory(did, tried, failure):
                     return _none(did, "no_did_document" if tried is None else "bad_signature")
-                await asyncio.sleep(max(backoff.next_seconds(), failure.seconds or 0.0))
+                is_last = backoff.failures >= TRIES_WHILE_OTHERS_SUCCEED and await self._directory_is_well()
+                seconds = FIRST_WAIT_SECONDS if is_last else backoff.next_seconds()
+                await asyncio.sleep(max(seconds, failure.seconds or 0.0))
             else:
                 self._note_answer(did)
                 return KeyAnswer(did, document.signing_key, is_newest, reason="no_key")
@@ -117,15 +120,17 @@ class SigningKeys:
                 if len(self._resting) > MOST_BEHIND:
                     self._resting.pop(next(iter(self._resting)))
 
-    async def _is_worth_waiting(self, did: str, tried: PublicKey | None, failure: TryLater, failures: int) -> bool:
-        """Not for a doubt about a signature: while the directory is away, nobody can have changed a key there."""
+    def _is_of_the_directory(self, did: str, tried: PublicKey | None, failure: TryLater) -> bool:
+        """Whether it is worth waiting for that. Not for a doubt about a signature: while the directory is away, nobody
+        can have changed a key there.
+        """
         if not did.startswith("did:plc:") or tried is not None:
             return False
         self._account.error("no_did_document")
         if not self._complained:
             self._complained = True
             log.warning("no DID document to verify commits with, waiting", extra={"did": did, "detail": str(failure)})
-        return failures < TRIES_WHILE_OTHERS_SUCCEED or not await self._directory_is_well()
+        return True
 
     async def _directory_is_well(self) -> bool:
         """Whether it answers for somebody else for whom it has answered before."""

@@ -106,6 +106,22 @@ async def test_a_directory_that_is_away_is_waited_for() -> None:
         assert (await waiting).key == OLD.public
 
 
+async def test_a_directory_that_comes_back_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer for somebody else may be the first after it was away."""
+    monkeypatch.setattr(identity, "REFRESH_AFTER_SECONDS", 0.0)
+
+    class Answers(dict[str, Any]):
+        def get(self, did: str, default: Any = None) -> Any:
+            if did == OTHER and DID in directory.requests:
+                self[DID] = account(OLD)
+            return super().get(did, default)
+
+    directory = Directory(Answers({DID: 500, OTHER: account(NEW, OTHER)}))
+    async with keys(directory) as known:
+        await known.answer(OTHER)
+        assert (await known.answer(DID)).key == OLD.public
+
+
 async def test_a_directory_that_has_gone_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "REFRESH_AFTER_SECONDS", 0.0)
     directory = Directory({DID: 500, OTHER: account(NEW, OTHER)})
