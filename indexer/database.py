@@ -12,7 +12,6 @@ import asyncpg
 from msgspec import structs
 
 from common.events import LabelEvent
-from common.syntax import collection_of
 from indexer import (
     actors,
     announcements,
@@ -27,16 +26,15 @@ from indexer import (
     snapshots,
 )
 from indexer.batch import Batch
-from indexer.dating import Live
 from indexer.dead_letters import DeadLetter
 from indexer.embeds import quotes_lost_before
 from indexer.feed_items import FEED_ITEM
 from indexer.last_writer import plan
-from indexer.lives import REMEMBERED
 from indexer.names import Names
-from indexer.plan import Known, Plan
+from indexer.plan import Plan
 from indexer.records import APPVIEWS, collections_of
 from indexer.records.post import POST
+from indexer.registers import lock_and_read
 from indexer.session import Session, columns
 from indexer.tables import Table
 from indexer.version import RECORD_COLUMNS
@@ -61,7 +59,7 @@ class Database:
     async def apply(self, batch: Batch, stream: str) -> Applied:
         """All of the batch, or nothing. Applying it again changes nothing. `settle` must follow before it is acked."""
         async with self.transaction() as session:
-            known = await _lock_and_read(session, batch)
+            known = await lock_and_read(session, batch)
             wanted = plan(batch, known, self._collections)
             deltas = counts.Deltas()
             await write(session, wanted, deltas)
@@ -110,12 +108,6 @@ class Database:
             await dead_letters.bury(session, [letter])
 
 
-async def lock(session: Session, commits: Mapping[str, tuple[str, str]]) -> None:
-    """One writer a repo at a time; the row that locks is the AppView's own note of the last commit (rev, CID)."""
-    dids = sorted(commits)
-    await session.execute(_LOCK, dids, [commits[did][1] for did in dids], [commits[did][0] for did in dids])
-
-
 async def write(session: Session, wanted: Plan, deltas: counts.Deltas) -> None:
     """Removals first, so that an edit (remove and insert) lands whole. `deltas` learns what really came and went.
 
@@ -161,21 +153,6 @@ def _going(wanted: Plan, table: Table) -> set[str]:
     return set(wanted.removed.get(table, ()))
 
 
-async def _lock_and_read(session: Session, batch: Batch) -> Known:
-    await lock(session, batch.commits)
-    await actors.lock(session, batch.accounts.keys() | batch.identities.keys() | {did for did, _, _ in batch.snapshots})
-    uris = sorted(batch.newest)
-    remembered = [uri for uri in uris if collection_of(uri) in REMEMBERED]
-    registers = await session.fetch(_READ, uris, remembered)
-    floors = await session.fetch(_READ_FLOORS, sorted(batch.commits.keys() | batch.accounts.keys()))
-    return Known(
-        live={row["uri"]: Live(row["rev"], row["cid"], row["time"]) for row in registers if row["cid"] is not None},
-        dead={row["uri"]: row["rev"] for row in registers if row["cid"] is None},
-        floors={row["did"]: row["floor_rev"] for row in floors},
-        removed=frozenset(row["did"] for row in floors if row["removed"]),
-    )
-
-
 async def _write_records(session: Session, wanted: Plan) -> None:
     if wanted.deleted:
         await session.execute("DELETE FROM {app}.record WHERE uri = ANY($1::text[])", wanted.deleted)
@@ -198,12 +175,6 @@ _BEGIN = """
 BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
 SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = '60s'
 """
-_LOCK = """
-INSERT INTO {app}.actor_sync AS known (did, "commitCid", "repoRev")
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
-ON CONFLICT (did) DO UPDATE SET "commitCid" = EXCLUDED."commitCid", "repoRev" = EXCLUDED."repoRev"
-WHERE coalesce(known."repoRev", '') COLLATE "C" < EXCLUDED."repoRev"
-"""
 # what is noted of posts and reposts
 _FORGET = """
 WITH place AS (DELETE FROM {own}.unplaced WHERE uri = ANY($1::text[])),
@@ -214,21 +185,9 @@ _NOTE_UNPLACED = """
 INSERT INTO {own}.unplaced SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (uri) DO UPDATE SET root = EXCLUDED.root
 """
-_READ = """
-SELECT uri, coalesce(rev, '') AS rev, cid, "indexedAt" AS time FROM {app}.record WHERE uri = ANY($1::text[])
-UNION ALL
-SELECT uri, rev, NULL, NULL FROM {own}.tombstone WHERE uri = ANY($1::text[])
-UNION ALL
-SELECT uri, max(rev), NULL, NULL FROM {own}.life WHERE uri = ANY($2::text[]) GROUP BY uri
-"""
 _BURY_KEYS = """
 INSERT INTO {own}.tombstone AS known (uri, did, rev) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
 ON CONFLICT (uri) DO UPDATE SET rev = EXCLUDED.rev
-"""
-_READ_FLOORS = """
-SELECT repo.did, floor_rev, actor.did IS NULL AS removed
-FROM {own}.repo LEFT JOIN {app}.actor ON actor.did = repo.did COLLATE "default"
-WHERE repo.did = ANY($1::text[]) AND floor_rev <> ''
 """
 _REWRITE = """
 UPDATE {app}.record SET cid = new.cid, json = new.json, "indexedAt" = new.time, rev = new.rev

@@ -27,14 +27,18 @@ def _pass(result: Plan, known: Known, item: Item, batch: Batch) -> None:
     event = item.event
     assert isinstance(event, RecordEvent)  # noqa: S101 - for the type checker: collect() puts nothing else there
     live = known.live.get(event.uri, NOT_THERE)
-    if event.collection not in REMEMBERED or event.did in known.removed or event.rev == live.true_rev:
+    if event.collection not in REMEMBERED or _went_with_its_account(event, known) or event.rev == live.true_rev:
         return
-    passed, floor = _life(event), known.floors.get(event.did, "")
-    if passed.says and _is_known(event, live, batch.newest[event.uri], item):
+    left, floor = _life(event), known.floors.get(event.did, "")
+    if left.says and _is_known(event, live, batch.newest[event.uri], item):
         return
-    result.lives.append(passed)
-    if passed.says and max(live.rev, known.dead.get(event.uri, "")) < event.rev < floor:
+    result.lives.append(left)
+    if left.says and max(live.rev, known.dead.get(event.uri, "")) < event.rev < floor:
         result.lives.append(gone_since(event.uri, floor))
+
+
+def _went_with_its_account(event: RecordEvent, known: Known) -> bool:
+    return event.did in known.removed and event.rev <= known.floors[event.did]
 
 
 def _is_known(event: RecordEvent, live: Live, newest: Item, item: Item) -> bool:
@@ -60,7 +64,7 @@ def _touch(result: Plan, known: Known, item: Item) -> None:
         return
     rows = version.rows
     result.touched.update(key for row in rows for key in counted_keys(row))
-    if event.did in known.removed and event.rev <= known.floors[event.did]:
+    if _went_with_its_account(event, known):
         return
     result.announcements += version.announcements
     for row in rows:

@@ -264,6 +264,13 @@ def test_what_went_with_its_account_leaves_no_ghosts() -> None:
     assert not planned(make.create(ALICE, "r", value, 1), known=gone).ghosts
 
 
+def test_an_account_that_is_back_leaves_its_lives_as_others_do() -> None:
+    known = Known({}, {}, {ALICE: rev(2)}, frozenset([ALICE]))
+    events = [make.create(ALICE, "a", ONE, at) for at in (1, 3)]
+    result = planned(*events, make.delete(ALICE, POST, "a", 4), known=known)
+    assert changes(result) == changed(lives=[(URI, rev(4), False), (URI, rev(3), True)])
+
+
 def test_an_account_that_goes_takes_all_its_records() -> None:
     result = Plan()
     remove(result, [uri(ALICE, LIKE, "b"), URI, uri(ALICE, "com.example.thing", "c")])
