@@ -156,8 +156,8 @@ def _going(wanted: Plan, table: Table) -> set[str]:
 async def _write_records(session: Session, wanted: Plan) -> None:
     if wanted.deleted:
         await session.execute("DELETE FROM {app}.record WHERE uri = ANY($1::text[])", wanted.deleted)
-    if unsettled := sorted({uri for table, uris in wanted.removed.items() if table.unique for uri in uris}):
-        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1::text[])", unsettled)
+    if contested := sorted({uri for table, uris in wanted.removed.items() if table.unique for uri in uris}):
+        await session.execute("DELETE FROM {app}.duplicate_record WHERE uri = ANY($1::text[])", contested)
     if wanted.lifted:
         await session.execute(_LIFT, *columns(wanted.lifted))
     if wanted.revived:

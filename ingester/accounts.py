@@ -38,10 +38,7 @@ _SUBSCRIPTION_ERRORS = (
     "no_did_document",
 )
 
-
 NOTHING: Mapping[str, int] = {}
-
-
 _BY_PROOF = {proof: PROVEN.labels(proof) for proof in Proof}
 
 
