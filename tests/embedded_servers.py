@@ -2,13 +2,12 @@
 
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import asyncpg
-
 from common.redis_connection import open_redis
+from tests.databases import connected
 
 
 @contextmanager
@@ -21,15 +20,6 @@ def open_folder() -> Iterator[Path]:
 
 def modes_in(folder: Path) -> dict[Path, int]:
     return {path: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def server_pids(redis_url: str, postgres_url: str) -> list[int]:

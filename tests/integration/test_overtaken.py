@@ -7,10 +7,11 @@ import pytest
 
 from common.events import StreamEvent
 from tests import factories as make
+from tests.databases import waits_for_a_lock
 from tests.factories import ALICE, BOB, CAROL, DAN, POST, Json, uri
 from tests.indexing import Index
 from tests.integration.test_indexer_order import outcome
-from tests.integration.test_people_at_once import wait_for_locks
+from tests.waiting import until
 
 Row = tuple[str, ...]
 
@@ -129,7 +130,7 @@ async def test_what_comes_while_the_end_of_a_post_is_set_right_is_judged_by_it_t
     async with asyncio.TaskGroup() as tasks, index.pool.acquire() as other, other.transaction():
         await other.execute("UPDATE sluice_bsky.life SET until = $1 WHERE deleted", make.moment(3))
         tasks.create_task(index.apply(*AFTER))
-        await wait_for_locks(index, 1)
+        await until(lambda: waits_for_a_lock(index.pool))
     assert {row[0] for row in await pointing_at_root(index)} == {event.uri for event in AFTER}
 
 

@@ -17,7 +17,8 @@ from common.errors import CannotStart
 from common.redis_connection import check_redis, open_redis
 from sluice.server import free_port
 from sluice.stack import embedded_postgres, embedded_redis
-from tests.embedded_servers import connected, modes_in, open_folder, server_pids
+from tests.databases import connected
+from tests.embedded_servers import modes_in, open_folder, server_pids
 
 PACKAGES = Path(asyncpg.__file__).parents[1]
 IS_ROOT = os.geteuid() == 0
